@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * godwit.h - live page migration in user space.
+ *
+ * An engine lives inside one process and moves that process's anonymous private writable memory
+ * between nodes while the program runs. No virtual address changes. The idea is Linux page
+ * migration (Documentation/vm/page_migration, 2006); the names that Linux has keep Linux's contract.
+ *
+ * Conventions
+ *   - Functions return 0 (or a count, or an id, where said) or a negative errno; errno is never set.
+ *   - Addresses and lengths are bytes; a page is GW_PAGE_SIZE bytes; times are nanoseconds or, where
+ *     the name ends in _us, microseconds.
+ *   - Structures that may grow begin with their size: set .size = sizeof(struct ...) and zero the rest.
+ *   - Unless said otherwise every function may be called from any thread, and may sleep. None may be
+ *     called from a signal handler.
+ */
+#ifndef GODWIT_H
+#define GODWIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GW_VERSION "0.1.0"
+#define GW_PAGE_SIZE 4096UL
+#define GW_HUGE_SIZE (2UL << 20)
+#define GW_MAX_NODES 64
+#define GW_NAME_MAX 32
+
+/* ---------------------------------------------------------------- environment ---- */
+
+/* What this kernel and these rights allow. Bits of gw_check_result.missing. */
+enum gw_need {
+	GW_NEED_UFFD = 1 << 0,		/* no userfaultfd in the kernel, or a sandbox forbids it */
+	GW_NEED_RIGHTS = 1 << 1,	/* userfaultfd exists but full mode is not permitted */
+	GW_NEED_MOVE = 1 << 2,		/* no UFFDIO_MOVE: the kernel is older than 6.8 */
+	GW_NEED_SCAN = 1 << 3,		/* no PAGEMAP_SCAN: the kernel is older than 6.7 */
+	GW_NEED_ARCH = 1 << 4,		/* not x86-64 */
+	GW_WANT_EVENT_FORK = 1 << 8,	/* works without; fork through raw clone() is then not covered */
+	GW_WANT_POISON = 1 << 9,	/* works without; a lost page would stay absent (6.6 has it) */
+};
+
+#define GW_NEED_MASK 0xffU
+
+struct gw_check_result {
+	size_t size;
+	uint32_t missing;	/* enum gw_need; (missing & GW_NEED_MASK) == 0: migration works here */
+	uint32_t method;	/* how full mode was had: 1 CAP_SYS_PTRACE, 2 /dev/userfaultfd, 3 sysctl, 0 none */
+	uint64_t features;	/* UFFDIO_API feature bits */
+	char kernel[64];	/* release, as uname -r */
+};
+
+/*
+ * Probe by behaviour. GODWIT_PROBE=no-uffd,no-rights,no-move,no-scan in the environment makes the
+ * named thing count as missing (for tests). Returns 0, also when something is missing.
+ */
+int gw_check(struct gw_check_result *res);
+
+/* ---------------------------------------------------------------- engine ---- */
+
+struct gw_engine;
+
+enum gw_start_flags {
+	GW_NO_RECYCLE = 1 << 0,	/* never reuse a vacated frame: drop it (about 1.3 us a page more) */
+};
+
+struct gw_options {
+	size_t size;
+	uint32_t flags;		/* enum gw_start_flags */
+	uint32_t stall_us_max;	/* default bound for migrations that name none; 0: 50 */
+	/*
+	 * Called in a forked child, before fork() returns there, when the child's own engine is up
+	 * (err 0) or could not be built (-errno; the child then runs unmanaged). May be NULL. Runs
+	 * with every engine lock free; must not call into the engine but for gw_post().
+	 */
+	void (*forked)(struct gw_engine *e, int err, void *arg);
+	void *forked_arg;
+};
+
+/*
+ * Start the engine of this process: one service thread, no memory touched, nothing registered.
+ * One engine a process. -EBUSY: there is one; -EPERM, -ENOSYS: see gw_check(); -ENOMEM, -EMFILE.
+ */
+int gw_start(struct gw_engine **out, const struct gw_options *opt);
+
+/* Finish what is under way, give everything back and end the thread. Pages stay where they are. */
+int gw_stop(struct gw_engine *e);
+
+/* The engine of this process, or NULL. */
+struct gw_engine *gw_self(void);
+
+/* ---------------------------------------------------------------- nodes ---- */
+
+enum gw_node_kind { GW_NODE_RAM = 1 };
+
+struct gw_node_options {
+	size_t size;
+	uint32_t kind;		/* enum gw_node_kind */
+	int32_t host;		/* NUMA node of the host whose frames these are; -1: virtual */
+	uint64_t bytes;		/* capacity; 0: no limit */
+	uint32_t distance;	/* from node 0, as in the ACPI SLIT; 0: 20 (10 for node 0) */
+	char name[GW_NAME_MAX];
+};
+
+/*
+ * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20]". Returns 0, or -EINVAL with the offset
+ * of the offending word in *at (may be NULL).
+ */
+int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
+
+/* Add a node; returns its id, numbered from 0. -ENOSPC: GW_MAX_NODES; -EINVAL; -ENODEV: no such host node. */
+int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt);
+
+struct gw_node_info {
+	struct gw_node_options opt;
+	uint64_t pages;		/* 4 KiB pages charged to the node */
+	uint64_t free_frames;	/* vacated frames kept for reuse in the node's arena (shared by virtual nodes) */
+	uint64_t in, out;	/* 4 KiB pages migrated to and from it */
+};
+
+int gw_node_count(struct gw_engine *e);
+int gw_node_get(struct gw_engine *e, int node, struct gw_node_info *out);	/* -ENODEV */
+
+/* ---------------------------------------------------------------- migration ---- */
+
+/* A set of nodes, bit n = node n. */
+typedef uint64_t gw_nodemask;
+
+/* "0", "0,2", "0-3", "!1", "all" as numactl has it, over nr_nodes nodes. -EINVAL bad syntax, -ENODEV beyond nr_nodes. */
+int gw_nodes_parse(const char *list, int nr_nodes, gw_nodemask *out);
+
+enum gw_form { GW_FORM_AUTO = 0, GW_FORM_PLAIN, GW_FORM_TRANSACTIONAL };
+
+enum gw_migrate_flags {
+	GW_MIGRATE_DRY_RUN = 1 << 0,	/* count only */
+	GW_MIGRATE_VERIFY = 1 << 1,	/* checksum every batch before the copy and after it */
+	GW_MIGRATE_BREAK_COW = 1 << 2,	/* also copy pages that a living forked child still shares */
+	GW_MIGRATE_NO_STEER = 1 << 3,	/* keep to .batch pages whatever the stall (benchmarks) */
+};
+
+struct gw_migrate_options {
+	size_t size;
+	uint32_t flags;		/* enum gw_migrate_flags */
+	uint32_t stall_us_max;	/* bound of the window in which a batch of 4 KiB pages is absent; 0: engine's default */
+	uint32_t form;		/* enum gw_form */
+	uint32_t batch;		/* most pages a batch; 0: chosen (at most 512) */
+	uint64_t rate;		/* bytes a second at most; 0: no limit */
+};
+
+/* Why pages are not under management. Index of gw_migrate_result.unmanaged, in 4 KiB pages. */
+enum gw_unmanaged {
+	GW_UNMANAGED_FILE,	/* file mappings, private or shared */
+	GW_UNMANAGED_SHARED,	/* shared anonymous memory, shm, memfd */
+	GW_UNMANAGED_READONLY,	/* anonymous, private, not writable */
+	GW_UNMANAGED_STACK,	/* thread stacks and control blocks */
+	GW_UNMANAGED_EXCLUDED,	/* gw_exclude(), or another userfaultfd's */
+	GW_UNMANAGED_OTHER,	/* vdso, special mappings, hugetlb */
+	GW_UNMANAGED_NR
+};
+
+#define GW_ERRNO_MAX 134
+
+struct gw_migrate_result {
+	size_t size;
+	/* all in 4 KiB pages; a THP counts 512 */
+	uint64_t pages_total;		/* on the nodes asked for, when the request began */
+	uint64_t pages_done;		/* looked at so far */
+	uint64_t pages_moved;
+	uint64_t pages_failed;
+	uint64_t pages_gone;		/* unmapped or discarded by the program meanwhile */
+	uint64_t pages_huge;		/* of pages_moved, moved as THPs */
+	uint64_t failed[GW_ERRNO_MAX];	/* by errno */
+	uint64_t would_4k, would_huge, would_swapped;	/* dry run: what would move, by kind */
+	uint64_t unmanaged[GW_UNMANAGED_NR];
+	uint64_t ns;			/* time taken so far */
+	uint64_t batches, retries, passes;
+	uint64_t verify_errors;		/* checksums that differed and were mended */
+	/* windows (a page absent): 4 KiB batches, and THPs by themselves */
+	uint64_t stall_ns_max, stall_ns_p99, stall_ns_p999;
+	uint64_t thp_stall_ns_max, thp_stall_ns_p99, thp_stall_ns_p999;
+	uint32_t batch_last;		/* pages in the last batch */
+	uint32_t form_last;		/* enum gw_form of it */
+	int32_t state;			/* 0 running, 1 done, 2 cancelled */
+	int32_t error;			/* 0, or the -errno that ended it */
+};
+
+/*
+ * Move every page on a node of from to the node of to with the same rank (the i-th of from goes to
+ * the i-th of to, modulo), as migrate_pages(2) does. Several passes; a page that is busy is tried
+ * again. Returns the number of 4 KiB pages left behind (res says why) or -errno:
+ * -EINVAL empty or unknown nodes, -ENOMEM no memory for the engine's books. A full node
+ * is not an error of the call: its pages count under failed[ENOMEM].
+ */
+long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
+		      const struct gw_migrate_options *opt, struct gw_migrate_result *res);
+
+/*
+ * Move single pages, as move_pages(2): status[i] becomes the node of pages[i], or a negative errno:
+ * -ENOENT not present, -EFAULT not mapped or the zero page, -EBUSY pinned or shared since a fork,
+ * -EACCES not managed (stack, file, shared, excluded), -ENODEV no such node, -ENOMEM node full.
+ * nodes NULL: only ask. Returns 0, the number of pages not moved, or -errno.
+ */
+long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
+		   const struct gw_migrate_options *opt);
+
+/* The node of the page at addr; errors as status of gw_move_pages(). */
+int gw_query(struct gw_engine *e, const void *addr);
+
+/*
+ * Jobs: the same in the background. A job's progress may be read at any time; it is freed by
+ * gw_job_end(), which cancels it first when it still runs, and waits for the batch in flight.
+ * kick, if not NULL, is called on the job's thread when the job is over; it must not sleep.
+ */
+struct gw_job;
+
+int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const struct gw_migrate_options *opt,
+		   void (*kick)(void *arg), void *arg, struct gw_job **out);
+int gw_job_move(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
+		const struct gw_migrate_options *opt, void (*kick)(void *arg), void *arg, struct gw_job **out);
+/* Never sleeps. 0 while running, 1 when over. */
+int gw_job_progress(struct gw_job *job, struct gw_migrate_result *res);
+/* Ask for an end between two batches. Never sleeps. */
+void gw_job_cancel(struct gw_job *job);
+void gw_job_end(struct gw_job *job);
+
+/* ---------------------------------------------------------------- ranges ---- */
+
+/* Pinned pages stay (-EBUSY); pins nest. On return no page of the range is in flight. */
+int gw_pin(struct gw_engine *e, const void *addr, size_t len);
+int gw_unpin(struct gw_engine *e, const void *addr, size_t len);
+
+/* Opt a range out of, and back into, management. On return no page of it is in flight. -EINVAL, -ENOMEM, -ENOENT. */
+int gw_exclude(struct gw_engine *e, const void *addr, size_t len);
+int gw_include(struct gw_engine *e, const void *addr, size_t len);
+
+/* ---------------------------------------------------------------- looking ---- */
+
+struct gw_area {
+	uint64_t start, end;
+	uint32_t prot;		/* PROT_* */
+	uint32_t kind;		/* 0 managed, else 1 + enum gw_unmanaged */
+	uint64_t pages[GW_MAX_NODES];	/* present 4 KiB pages by node; unmanaged pages count on node 0 */
+	uint64_t huge;		/* of them, mapped as THPs */
+	uint64_t swapped;
+	uint64_t offset;	/* of the file */
+	char name[256];		/* as in /proc/self/maps, may be empty */
+};
+
+/*
+ * Every mapping of the process in address order. fn runs on an engine thread: it must not sleep,
+ * allocate from the program's heap or call into the engine; non-zero ends the walk and is returned.
+ */
+int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *arg), void *arg);
+
+struct gw_stats {
+	size_t size;
+	uint64_t managed_pages;		/* in the books */
+	uint64_t metadata_bytes;	/* the engine's own memory, resident */
+	uint64_t arena_bytes;		/* of it, free frames */
+	uint64_t faults_waited;		/* faults on pages in flight that reached the service thread */
+	uint64_t faults_filled;		/* first touches served while a range was registered */
+	uint64_t events_unmap, events_remove, events_remap, events_fork;
+	uint64_t pages_moved[GW_MAX_NODES][GW_MAX_NODES];	/* [from][to], 4 KiB pages */
+	uint64_t failed[GW_ERRNO_MAX];
+	uint64_t batches, retries;
+	uint64_t batches_transactional, pages_recopied;
+	uint64_t copied_in;		/* pages brought back by copy since the area's attributes had changed */
+	uint64_t cow_broken;		/* pages unshared after a fork */
+	uint64_t frames_dropped;
+	uint64_t poisoned;		/* pages that could not be brought back: SIGBUS at their address */
+	uint64_t stall_ns_max, stall_ns_p99, stall_ns_p999;	/* since the start */
+	uint64_t thp_stall_ns_max, thp_stall_ns_p99, thp_stall_ns_p999;
+	uint64_t forks;
+	uint32_t recycling;		/* 1: vacated frames are reused, 0: dropped (see godwit(1), FRAMES) */
+	uint32_t stall_us_default;
+};
+
+int gw_stats(struct gw_engine *e, struct gw_stats *out);
+
+/* ---------------------------------------------------------------- the service thread ---- */
+
+/*
+ * Run fn on the service thread and wait for it. The service thread has its own table of file
+ * descriptors: what fn opens there the program can neither see nor close. fn must not use libc's
+ * allocator, stdio or errno, nor sleep.
+ */
+int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg);
+
+/* The same without waiting; callable from any engine thread and from .forked. At most 8 are kept. -EAGAIN: full. */
+int gw_post(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg);
+
+/* Watch a descriptor of the service thread's table (EPOLL* bits). Service thread only. -ENOSPC: 40 at most. */
+int gw_watch(struct gw_engine *e, int fd, uint32_t events, void (*fn)(struct gw_engine *e, uint32_t events, void *arg),
+	     void *arg);
+int gw_unwatch(struct gw_engine *e, int fd);
+
+/*
+ * Call fn every ms milliseconds on the service thread (0: stop). Service thread only. One timer.
+ */
+int gw_tick(struct gw_engine *e, uint32_t ms, void (*fn)(struct gw_engine *e, void *arg), void *arg);
+
+/*
+ * Open the control socket RUNTIME_DIR/godwit/PID.sock (see godwit(1), FILES) so that the godwit
+ * command reaches this process; closed and unlinked by gw_control_close() or gw_stop().
+ */
+int gw_control_open(struct gw_engine *e);
+int gw_control_close(struct gw_engine *e);
+
+/* Unlink the control socket of this process, if any: for the last moment before _exit(). Async-signal-safe. */
+void gw_control_unlink(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

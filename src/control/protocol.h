@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The words on the control socket. Both ends are of one machine and one user: native byte order,
+ * fixed sizes. A message is a header and len bytes. The client says HELLO first and every request
+ * is answered by zero or more PROGRESS / AREA / STATUS messages and one closing message: the
+ * request's own answer, or ERROR. A client that goes away cancels what it asked for.
+ */
+#ifndef GODWIT_CONTROL_PROTOCOL_H
+#define GODWIT_CONTROL_PROTOCOL_H
+
+#include <godwit.h>
+#include <stdint.h>
+
+#define CTL_MAGIC 0x54495747U	/* "GWIT" */
+#define CTL_VERSION 1U
+#define CTL_LEN_MAX (1U << 16)	/* longest message */
+#define CTL_MOVE_MAX 2048U	/* entries of one MOVE message: split longer lists */
+
+enum ctl_type {
+	/* client to engine */
+	CTL_HELLO = 1,		/* no body */
+	CTL_STAT,		/* no body */
+	CTL_AREAS,		/* no body */
+	CTL_MIGRATE,		/* struct ctl_migrate */
+	CTL_MOVE,		/* struct ctl_move, then ctl_move.count struct ctl_move_entry */
+	CTL_CANCEL,		/* no body, no answer of its own: the running job's RESULT comes early */
+	/* engine to client */
+	CTL_HELLO_OK = 64,	/* struct ctl_hello */
+	CTL_STAT_OK,		/* struct ctl_stat */
+	CTL_AREA,		/* struct ctl_area: one for every mapping, then AREAS_END */
+	CTL_AREAS_END,		/* no body */
+	CTL_PROGRESS,		/* struct gw_migrate_result, about every 100 ms */
+	CTL_RESULT,		/* struct gw_migrate_result: the closing answer of MIGRATE */
+	CTL_STATUS,		/* the closing answer of MOVE: struct ctl_status, then count int32_t */
+	CTL_ERROR,		/* struct ctl_error */
+};
+
+struct ctl_header {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	uint32_t len;		/* of the body */
+	uint32_t zero;
+};
+
+struct ctl_hello {
+	uint32_t pid;
+	uint32_t nr_nodes;
+	struct gw_node_info node[GW_MAX_NODES];
+	char comm[16];
+};
+
+struct ctl_stat {
+	uint32_t nr_nodes, zero;
+	struct gw_node_info node[GW_MAX_NODES];
+	struct gw_stats stats;
+};
+
+/* struct gw_area without the nodes that have nothing */
+struct ctl_area {
+	struct gw_area area;
+};
+
+struct ctl_migrate {
+	uint64_t from, to;	/* node masks */
+	struct gw_migrate_options opt;
+};
+
+struct ctl_move {
+	uint32_t count;		/* at most CTL_MOVE_MAX */
+	uint32_t query;		/* 1: only ask; the entries' nodes are ignored */
+	struct gw_migrate_options opt;
+};
+
+struct ctl_move_entry {
+	uint64_t addr;
+	int32_t node, zero;
+};
+
+struct ctl_status {
+	uint32_t count, zero;
+	int64_t ret;		/* as gw_move_pages() */
+};
+
+struct ctl_error {
+	int32_t err;		/* negative errno */
+	char text[124];
+};
+
+#endif

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mmu - the only room that touches managed addresses and userfaultfd.
+ *
+ * One table of operations with two worlds behind it: mmu_uffd (this kernel) and mmu_sim (a simulated
+ * one for deterministic tests). Managed memory is named by addr, arena slots too: both are virtual
+ * addresses of this process (of the simulated process in mmu_sim).
+ *
+ * Every function returns 0 or -errno, never sleeps longer than a kernel call that cannot block on
+ * managed memory, and allocates nothing.
+ */
+#ifndef GODWIT_MMU_H
+#define GODWIT_MMU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MMU_PAGE 4096UL
+#define MMU_HUGE (2UL << 20)
+
+struct mmu;
+
+enum mmu_event_type {
+	MMU_EV_FAULT = 1,	/* a thread touched an absent page: addr, write */
+	MMU_EV_REMOVE,		/* MADV_DONTNEED, MADV_FREE: [addr, end), before the pages go */
+	MMU_EV_UNMAP,		/* munmap, or mmap over it: [addr, end), after the pages went */
+	MMU_EV_REMAP,		/* mremap: [addr, end) is now at to */
+	MMU_EV_FORK,		/* a raw fork: child is the descriptor of the child's side */
+};
+
+struct mmu_event {
+	enum mmu_event_type type;
+	uint64_t addr, end, to;
+	bool write;
+	int child;
+};
+
+/* What mmu_scan() says of a run of pages that are all alike. */
+enum mmu_page_bits {
+	MMU_PG_PRESENT = 1 << 0,
+	MMU_PG_SWAPPED = 1 << 1,
+	MMU_PG_ZERO = 1 << 2,	/* the zero page: nothing to move */
+	MMU_PG_HUGE = 1 << 3,	/* mapped by a PMD */
+};
+
+struct mmu_run {
+	uint64_t start, end;
+	uint32_t bits;
+};
+
+/*
+ * The outcome of a move. done pages (bytes / MMU_PAGE) went over in order; err says what stopped it:
+ *    0        all of them
+ *   -EAGAIN   an event is unread: nothing changed beyond done; read it, ask again
+ *   -EBUSY    the next page is pinned, or shared since a fork
+ *   -ENOENT   the next page of the source is a hole, or the destination is not mapped any more
+ *   -EEXIST   the next page of the destination is occupied
+ *   -EINVAL   the areas do not allow it (attributes differ, not registered, range crosses an area)
+ *   -ENOMEM   no page table
+ */
+struct mmu_moved {
+	uint64_t done;		/* bytes */
+	int err;
+};
+
+struct mmu_ops {
+	const char *name;
+	void (*close)(struct mmu *m);
+
+	/* Trap first touches and events of [addr, addr + len). -EBUSY: another userfaultfd's; -EINVAL: not of a kind that can. */
+	int (*track)(struct mmu *m, uint64_t addr, uint64_t len);
+	/* Undo it; wakes whoever waits. No page of the range may be out. */
+	int (*untrack)(struct mmu *m, uint64_t addr, uint64_t len);
+
+	/* Move pages, no copy: [src, src + len) to [dst, dst + len). wake: let the waiters of dst redo their faults. */
+	struct mmu_moved (*move)(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len, bool wake);
+	/* Install one new page at addr with this content, waking. Works where move says -EINVAL since the protection changed. */
+	int (*copy_in)(struct mmu *m, uint64_t addr, uint64_t slot);
+	/* The same through the descriptor of a forked child. */
+	int (*copy_child)(struct mmu *m, int child, uint64_t addr, uint64_t slot);
+	void (*close_child)(struct mmu *m, int child);
+	/* Answer a first touch: one page of zeroes at addr, waking. -EEXIST: somebody did. -EAGAIN: an event is unread. */
+	int (*fill_zero)(struct mmu *m, uint64_t addr);
+	/* From now on a touch of addr is SIGBUS. */
+	int (*poison)(struct mmu *m, uint64_t addr);
+	int (*wake)(struct mmu *m, uint64_t addr, uint64_t len);
+
+	/* Arena slots, always addressable: copy, compare (true: equal), sum. */
+	void (*copy)(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len);
+	bool (*same)(struct mmu *m, uint64_t a, uint64_t b, uint64_t len);
+	uint64_t (*sum)(struct mmu *m, uint64_t slot, uint64_t len);
+	/* Read managed memory that may vanish meanwhile into a slot. Returns bytes read or -EFAULT. May wait for a fault. */
+	int64_t (*peek)(struct mmu *m, uint64_t slot, uint64_t addr, uint64_t len);
+	/* Make the frames of [slot, slot + len) exist; drop them. huge: as THPs. */
+	int (*populate)(struct mmu *m, uint64_t slot, uint64_t len);
+	int (*drop)(struct mmu *m, uint64_t slot, uint64_t len);
+	/* Give the program its own copy of pages shared since a fork (a write fault on each). */
+	int (*unshare)(struct mmu *m, uint64_t addr, uint64_t len);
+
+	/* Runs of present pages in [*pos, end), in order; *pos advances. Returns how many, 0 at the end. */
+	int (*scan)(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run *run, int nr);
+	/* The host's NUMA node of each page from addr on (negative: unknown). */
+	int (*where)(struct mmu *m, uint64_t addr, int nr, int *node);
+
+	/* Next event: 1, or 0 when there is none. */
+	int (*read_event)(struct mmu *m, struct mmu_event *ev);
+	int (*event_fd)(struct mmu *m);
+};
+
+struct mmu {
+	const struct mmu_ops *ops;
+};
+
+/* ---- mmu_probe.c ---- */
+
+enum {
+	MMU_NEED_UFFD = 1 << 0,
+	MMU_NEED_RIGHTS = 1 << 1,
+	MMU_NEED_MOVE = 1 << 2,
+	MMU_NEED_SCAN = 1 << 3,
+	MMU_NEED_ARCH = 1 << 4,
+	MMU_WANT_EVENT_FORK = 1 << 8,
+	MMU_WANT_POISON = 1 << 9,
+};
+
+struct mmu_probe {
+	uint32_t missing;
+	uint32_t method;	/* 1 CAP_SYS_PTRACE, 2 /dev/userfaultfd, 3 sysctl, 0 none */
+	uint64_t features;
+};
+
+/* pretend: "no-move,no-rights" counts those as missing; may be NULL. */
+void mmu_probe(struct mmu_probe *out, const char *pretend);
+
+/* ---- mmu_uffd.c ---- */
+
+/* The real world of the calling process. Opens descriptors in the caller's table. -EPERM, -ENOSYS, -EMFILE, -ENOMEM. */
+int mmu_uffd_open(struct mmu **out);
+
+/* ---- mmu_sim.c ---- */
+
+/*
+ * A simulated process: nr_pages pages of address space from MMU_SIM_BASE on, all unmapped. Only
+ * tests link it, so it may use libc's allocator. The program's side is played through the functions below; a touch that
+ * would wait returns -EWOULDBLOCK and leaves its fault event behind (once, until woken).
+ */
+#define MMU_SIM_BASE 0x100000000UL
+
+int mmu_sim_open(struct mmu **out, uint64_t nr_pages);
+int mmu_sim_mmap(struct mmu *m, uint64_t addr, uint64_t len, bool writable);
+int mmu_sim_munmap(struct mmu *m, uint64_t addr, uint64_t len);		/* events as the kernel has them; -EINPROGRESS: completes when the event is read */
+int mmu_sim_discard(struct mmu *m, uint64_t addr, uint64_t len);	/* MADV_DONTNEED */
+int mmu_sim_mremap(struct mmu *m, uint64_t addr, uint64_t len, uint64_t to);
+int mmu_sim_mprotect(struct mmu *m, uint64_t addr, uint64_t len, bool writable);
+int mmu_sim_fork(struct mmu *m);					/* pages become shared: MOVE says EBUSY until unshared */
+int mmu_sim_store(struct mmu *m, uint64_t addr, uint64_t value);
+int mmu_sim_load(struct mmu *m, uint64_t addr, uint64_t *value);
+int mmu_sim_pin(struct mmu *m, uint64_t addr, bool pin);
+/* The pinned frame, wherever it is mapped now, gets this value: a device that writes. -ENOENT: not pinned. */
+int mmu_sim_dma(struct mmu *m, uint64_t addr, uint64_t value);
+int mmu_sim_huge(struct mmu *m, uint64_t addr);				/* collapse 2 MiB at addr */
+
+#endif
