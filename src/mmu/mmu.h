@@ -20,6 +20,7 @@
 #define MMU_HUGE (2UL << 20)
 
 struct mmu;
+struct region;
 
 enum mmu_event_type {
 	MMU_EV_FAULT = 1,	/* a thread touched an absent page: addr, write */
@@ -50,9 +51,10 @@ struct mmu_run {
 };
 
 /*
- * The outcome of a move. done pages (bytes / MMU_PAGE) went over in order; err says what stopped it:
+ * The outcome of a move, as UFFDIO_MOVE gives it: done bytes went over in order; err says what stopped it:
  *    0        all of them
- *   -EAGAIN   an event is unread: nothing changed beyond done; read it, ask again
+ *   -EAGAIN   done > 0: something stopped it after that much; ask again from there for the cause.
+ *             done == 0: an event is unread; nothing changed, ask again when it is read
  *   -EBUSY    the next page is pinned, or shared since a fork
  *   -ENOENT   the next page of the source is a hole, or the destination is not mapped any more
  *   -EEXIST   the next page of the destination is occupied
@@ -135,8 +137,11 @@ void mmu_probe(struct mmu_probe *out, const char *pretend);
 
 /* ---- mmu_uffd.c ---- */
 
-/* The real world of the calling process. Opens descriptors in the caller's table. -EPERM, -ENOSYS, -EMFILE, -ENOMEM. */
-int mmu_uffd_open(struct mmu **out);
+/*
+ * The real world of the calling process. Opens descriptors in the caller's table; its own state comes
+ * from r. -EPERM, -ENOSYS, -EMFILE, -ENOMEM.
+ */
+int mmu_uffd_open(struct mmu **out, struct region *r);
 
 /* ---- mmu_sim.c ---- */
 

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sleeping locks on a futex. Three states: free, held, held with waiters. The ranks are checked
+ * where it is cheap: a lock taken twice by one thread is a BUG in every build; the order of ranks
+ * is checked by builds with GODWIT_DEBUG, through a small table of who holds what.
+ */
+#include "base/base.h"
+
+#include <linux/futex.h>
+#include <time.h>
+
+static uint32_t gettid_raw(void)
+{
+	return (uint32_t)sys0(SYS_gettid);
+}
+
+#ifdef GODWIT_DEBUG
+#define HELD_SLOTS 64
+
+static struct {
+	uint32_t tid;
+	uint32_t ranks;
+} held[HELD_SLOTS];
+
+static void rank_check(const struct lock *l, uint32_t tid, bool take)
+{
+	for (uint32_t i = 0; i < HELD_SLOTS; i++) {
+		uint32_t none = 0, slot = (tid + i) % HELD_SLOTS;
+
+		if (__atomic_load_n(&held[slot].tid, __ATOMIC_RELAXED) != tid &&
+		    !__atomic_compare_exchange_n(&held[slot].tid, &none, tid, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			continue;
+		if (take) {
+			BUG_ON(held[slot].ranks >> l->rank);
+			held[slot].ranks |= 1U << l->rank;
+		} else {
+			held[slot].ranks &= ~(1U << l->rank);
+			if (!held[slot].ranks)
+				__atomic_store_n(&held[slot].tid, 0, __ATOMIC_RELAXED);
+		}
+		return;
+	}
+}
+#else
+static void rank_check(const struct lock *l, uint32_t tid, bool take)
+{
+	(void)l;
+	(void)tid;
+	(void)take;
+}
+#endif
+
+void futex_wait(uint32_t *word, uint32_t val, uint64_t ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+
+	sys4(SYS_futex, word, FUTEX_WAIT_PRIVATE, val, ns ? &ts : NULL);
+}
+
+void futex_wake(uint32_t *word)
+{
+	sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+bool lock_try(struct lock *l)
+{
+	uint32_t free = 0;
+
+	if (!__atomic_compare_exchange_n(&l->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return false;
+	l->owner = gettid_raw();
+	rank_check(l, l->owner, true);
+	return true;
+}
+
+/* Most holders are gone within a kernel call: spin about that long before sleeping. */
+static bool lock_spin(struct lock *l)
+{
+	for (int i = 0; i < 200; i++) {
+		if (!__atomic_load_n(&l->word, __ATOMIC_RELAXED) && lock_try(l))
+			return true;
+		__builtin_ia32_pause();
+	}
+	return false;
+}
+
+void lock_acquire(struct lock *l)
+{
+	if (lock_try(l) || lock_spin(l))
+		return;
+	BUG_ON(lock_is_mine(l));
+	while (__atomic_exchange_n(&l->word, 2, __ATOMIC_ACQUIRE))
+		futex_wait(&l->word, 2, 0);
+	l->owner = gettid_raw();
+	rank_check(l, l->owner, true);
+}
+
+void lock_release(struct lock *l)
+{
+	rank_check(l, l->owner, false);
+	l->owner = 0;
+	if (__atomic_exchange_n(&l->word, 0, __ATOMIC_RELEASE) == 2)
+		sys3(SYS_futex, &l->word, FUTEX_WAKE_PRIVATE, 1);
+}
+
+bool lock_is_mine(const struct lock *l)
+{
+	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED) == gettid_raw();
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Raw system calls: below every interposer, without errno. x86-64. */
+#ifndef GODWIT_BASE_SYS_H
+#define GODWIT_BASE_SYS_H
+
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#if !defined(__x86_64__)
+#error "godwit runs on x86-64 only so far"
+#endif
+
+static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long ret;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
+#define SYS_ARG(x) ((long)(x))
+#define sys0(nr) sys6(nr, 0, 0, 0, 0, 0, 0)
+#define sys1(nr, a) sys6(nr, SYS_ARG(a), 0, 0, 0, 0, 0)
+#define sys2(nr, a, b) sys6(nr, SYS_ARG(a), SYS_ARG(b), 0, 0, 0, 0)
+#define sys3(nr, a, b, c) sys6(nr, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), 0, 0, 0)
+#define sys4(nr, a, b, c, d) sys6(nr, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), 0, 0)
+#define sys5(nr, a, b, c, d, e) sys6(nr, SYS_ARG(a), SYS_ARG(b), SYS_ARG(c), SYS_ARG(d), SYS_ARG(e), 0)
+#define sys_mmap(addr, len, prot, flags, fd, off) \
+	sys6(SYS_mmap, SYS_ARG(addr), SYS_ARG(len), SYS_ARG(prot), SYS_ARG(flags), SYS_ARG(fd), SYS_ARG(off))
+
+#endif

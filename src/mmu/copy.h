@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Copies and checksums of whole pages (len is a multiple of 4096, both ends aligned). */
+#ifndef GODWIT_MMU_COPY_H
+#define GODWIT_MMU_COPY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+bool copy_can_stream(void);
+void copy_pages(void *dst, const void *src, uint64_t len, bool stream);
+uint64_t copy_sum(const void *buf, uint64_t len);
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mmu of the real world: userfaultfd, pagemap, madvise of the process we live in.
+ *
+ * What ioctl errors mean is decided in uffd_move() and one-liners beside it, nowhere else.
+ */
+#include "mmu/mmu.h"
+
+#include "base/base.h"
+#include "mmu/copy.h"
+#include "mmu/uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+struct mmu_uffd {
+	struct mmu mmu;
+	int fd;
+	int pagemap;
+	int pid;
+	bool can_poison;
+	bool stream;
+	uint8_t *zero;		/* one page of zeroes */
+};
+
+static struct mmu_uffd *to_uffd(struct mmu *m)
+{
+	return container_of(m, struct mmu_uffd, mmu);
+}
+
+static long uffd_ioctl(struct mmu *m, unsigned long nr, void *arg)
+{
+	return sys3(SYS_ioctl, to_uffd(m)->fd, nr, arg);
+}
+
+static void uffd_close(struct mmu *m)
+{
+	sys1(SYS_close, to_uffd(m)->fd);
+	sys1(SYS_close, to_uffd(m)->pagemap);
+}
+
+/* ---- tracking ---- */
+
+/* MISSING only: a range registered for WP alone would be filled with zeroes under our hands. */
+static int uffd_track(struct mmu *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_register reg = { .range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	return (int)uffd_ioctl(m, UFFDIO_REGISTER, &reg);
+}
+
+static int uffd_untrack(struct mmu *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range range = { addr, len };
+
+	return (int)uffd_ioctl(m, UFFDIO_UNREGISTER, &range);
+}
+
+static int uffd_wake(struct mmu *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range range = { addr, len };
+
+	return (int)uffd_ioctl(m, UFFDIO_WAKE, &range);
+}
+
+/* ---- moving ---- */
+
+/*
+ * UFFDIO_MOVE: any error after the first page comes as EAGAIN with the bytes done; an error on the
+ * first page comes by itself, with the negative errno in .move (or .move untouched for bad arguments).
+ */
+static struct mmu_moved uffd_move(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len, bool wake)
+{
+	struct uffdio_move mv = { .dst = dst, .src = src, .len = len, .mode = wake ? 0 : UFFDIO_MOVE_MODE_DONTWAKE };
+	long ret = uffd_ioctl(m, UFFDIO_MOVE, &mv);
+
+	if (!ret)
+		return (struct mmu_moved){ .done = len };
+	/* a signal for the process may end it early: nothing is wrong, go on from there */
+	if (ret == -EINTR)
+		ret = -EAGAIN;
+	return (struct mmu_moved){ .done = ret == -EAGAIN && mv.move > 0 ? (uint64_t)mv.move : 0, .err = (int)ret };
+}
+
+static int copy_through(int fd, uint64_t addr, uint64_t src)
+{
+	struct uffdio_copy cp = { .dst = addr, .src = src, .len = MMU_PAGE };
+
+	return (int)sys3(SYS_ioctl, fd, UFFDIO_COPY, &cp);
+}
+
+static int uffd_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
+{
+	return copy_through(to_uffd(m)->fd, addr, slot);
+}
+
+static int uffd_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
+{
+	(void)m;
+	return copy_through(child, addr, slot);
+}
+
+static void uffd_close_child(struct mmu *m, int child)
+{
+	(void)m;
+	sys1(SYS_close, child);
+}
+
+/* A page of our own rather than the shared zero page: the writer would fault a second time for it. */
+static int uffd_fill_zero(struct mmu *m, uint64_t addr)
+{
+	return copy_through(to_uffd(m)->fd, addr, (uint64_t)to_uffd(m)->zero);
+}
+
+static int uffd_poison(struct mmu *m, uint64_t addr)
+{
+	struct uffdio_poison po = { .range = { addr, MMU_PAGE } };
+
+	return to_uffd(m)->can_poison ? (int)uffd_ioctl(m, UFFDIO_POISON, &po) : -ENOSYS;
+}
+
+/* ---- arena slots ---- */
+
+static void uffd_copy(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len)
+{
+	copy_pages((void *)dst, (const void *)src, len, to_uffd(m)->stream);
+}
+
+static bool uffd_same(struct mmu *m, uint64_t a, uint64_t b, uint64_t len)
+{
+	(void)m;
+	return !memcmp((const void *)a, (const void *)b, len);
+}
+
+static uint64_t uffd_sum(struct mmu *m, uint64_t slot, uint64_t len)
+{
+	(void)m;
+	return copy_sum((const void *)slot, len);
+}
+
+/* Through the kernel: the program may unmap the page while we read. */
+static int64_t uffd_peek(struct mmu *m, uint64_t slot, uint64_t addr, uint64_t len)
+{
+	struct iovec local = { (void *)slot, len }, remote = { (void *)addr, len };
+
+	return sys6(SYS_process_vm_readv, to_uffd(m)->pid, SYS_ARG(&local), 1, SYS_ARG(&remote), 1, 0);
+}
+
+static int uffd_populate(struct mmu *m, uint64_t slot, uint64_t len)
+{
+	(void)m;
+	return (int)sys3(SYS_madvise, slot, len, MADV_POPULATE_WRITE);
+}
+
+static int uffd_drop(struct mmu *m, uint64_t slot, uint64_t len)
+{
+	(void)m;
+	return (int)sys3(SYS_madvise, slot, len, MADV_DONTNEED);
+}
+
+static int uffd_unshare(struct mmu *m, uint64_t addr, uint64_t len)
+{
+	(void)m;
+	return (int)sys3(SYS_madvise, addr, len, MADV_POPULATE_WRITE);
+}
+
+/* ---- looking ---- */
+
+static uint32_t bits_of(uint64_t categories)
+{
+	return (categories & PAGE_IS_PRESENT ? MMU_PG_PRESENT : 0U) | (categories & PAGE_IS_SWAPPED ? MMU_PG_SWAPPED : 0U) |
+	       (categories & PAGE_IS_PFNZERO ? MMU_PG_ZERO : 0U) | (categories & PAGE_IS_HUGE ? MMU_PG_HUGE : 0U);
+}
+
+static int uffd_scan(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run *run, int nr)
+{
+	struct page_region region[64];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = *pos,
+		.end = end,
+		.vec = (uint64_t)region,
+		.vec_len = min_u64((uint64_t)nr, ARRAY_SIZE(region)),
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
+	};
+	long got;
+
+	do {
+		if (arg.start >= end)
+			return 0;
+		got = sys3(SYS_ioctl, to_uffd(m)->pagemap, PAGEMAP_SCAN, &arg);
+		if (got < 0)
+			return (int)got;
+		*pos = arg.start = got || arg.walk_end > arg.start ? arg.walk_end : end;
+	} while (!got);
+	for (long i = 0; i < got; i++)
+		run[i] = (struct mmu_run){ region[i].start, region[i].end, bits_of(region[i].categories) };
+	return (int)got;
+}
+
+static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
+{
+	void *pages[256];
+
+	(void)m;
+	for (int at = 0; at < nr; at += (int)ARRAY_SIZE(pages)) {
+		int n = (int)min_u64((uint64_t)(nr - at), ARRAY_SIZE(pages));
+		long ret;
+
+		for (int i = 0; i < n; i++)
+			pages[i] = (void *)(addr + (uint64_t)(at + i) * MMU_PAGE);
+		ret = sys6(SYS_move_pages, 0, n, SYS_ARG(pages), 0, SYS_ARG(node + at), 0);
+		if (ret < 0)
+			return (int)ret;
+	}
+	return 0;
+}
+
+/* ---- events ---- */
+
+static int uffd_read_event(struct mmu *m, struct mmu_event *ev)
+{
+	struct uffd_msg msg;
+	long got = sys3(SYS_read, to_uffd(m)->fd, &msg, sizeof(msg));
+
+	if (got != (long)sizeof(msg))
+		return 0;
+	*ev = (struct mmu_event){ 0 };
+	switch (msg.event) {
+	case UFFD_EVENT_PAGEFAULT:
+		ev->type = MMU_EV_FAULT;
+		ev->addr = ALIGN_DOWN(msg.arg.pagefault.address, MMU_PAGE);
+		ev->write = msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
+		return 1;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		ev->type = msg.event == UFFD_EVENT_REMOVE ? MMU_EV_REMOVE : MMU_EV_UNMAP;
+		ev->addr = msg.arg.remove.start;
+		ev->end = msg.arg.remove.end;
+		return 1;
+	case UFFD_EVENT_REMAP:
+		ev->type = MMU_EV_REMAP;
+		ev->addr = msg.arg.remap.from;
+		ev->end = msg.arg.remap.from + msg.arg.remap.len;
+		ev->to = msg.arg.remap.to;
+		return 1;
+	case UFFD_EVENT_FORK:
+		ev->type = MMU_EV_FORK;
+		ev->child = (int)msg.arg.fork.ufd;
+		return 1;
+	default:
+		BUG_ON("unknown userfaultfd event");
+	}
+	return 0;
+}
+
+static int uffd_event_fd(struct mmu *m)
+{
+	return to_uffd(m)->fd;
+}
+
+static const struct mmu_ops uffd_ops = {
+	.name = "userfaultfd",
+	.close = uffd_close,
+	.track = uffd_track,
+	.untrack = uffd_untrack,
+	.move = uffd_move,
+	.copy_in = uffd_copy_in,
+	.copy_child = uffd_copy_child,
+	.close_child = uffd_close_child,
+	.fill_zero = uffd_fill_zero,
+	.poison = uffd_poison,
+	.wake = uffd_wake,
+	.copy = uffd_copy,
+	.same = uffd_same,
+	.sum = uffd_sum,
+	.peek = uffd_peek,
+	.populate = uffd_populate,
+	.drop = uffd_drop,
+	.unshare = uffd_unshare,
+	.scan = uffd_scan,
+	.where = uffd_where,
+	.read_event = uffd_read_event,
+	.event_fd = uffd_event_fd,
+};
+
+int mmu_uffd_open(struct mmu **out, struct region *r)
+{
+	struct mmu_uffd *u = region_alloc(r, 2 * MMU_PAGE);
+	uint64_t features;
+	uint32_t method;
+
+	if (!u)
+		return -ENOMEM;
+	u->zero = (uint8_t *)u + MMU_PAGE;
+	u->mmu.ops = &uffd_ops;
+	u->stream = copy_can_stream();
+	u->pid = (int)sys0(SYS_getpid);
+	u->fd = uffd_open(&method, &features);
+	if (u->fd < 0)
+		return u->fd;
+	u->can_poison = features & UFFD_FEATURE_POISON;
+	u->pagemap = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	if (u->pagemap < 0) {
+		sys1(SYS_close, u->fd);
+		return u->pagemap;
+	}
+	*out = &u->mmu;
+	return 0;
+}
