@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of nodes: specifications and charges. */
+#include "node/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define PAGE_SHIFT 12
+
+void node_table_init(struct node_table *t, struct region *r)
+{
+	t->region = r;
+	t->nr = 0;
+	t->nr_arenas = 0;
+}
+
+/* ---- specifications ---- */
+
+static bool word_is(const char *w, size_t len, const char *key, const char **val, size_t *val_len)
+{
+	size_t n = strlen(key);
+
+	if (len <= n || memcmp(w, key, n))
+		return false;
+	*val = w + n;
+	*val_len = len - n;
+	return true;
+}
+
+static bool whole_number(const char *s, size_t len, uint64_t most, uint64_t *out)
+{
+	const char *end = s;
+
+	return str_u64(&end, 10, out) && end == s + len && *out <= most;
+}
+
+static bool plain_name(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-", s[i]) || !s[i])
+			return false;
+	return len > 0 && len < NODE_NAME;
+}
+
+static bool take_word(const char *w, size_t len, struct node_spec *out)
+{
+	const char *val;
+	size_t n;
+	uint64_t v;
+
+	if (word_is(w, len, "size=", &val, &n))
+		return str_size(val, n, &out->bytes) && out->bytes >= 1UL << PAGE_SHIFT;
+	if (word_is(w, len, "host=", &val, &n) && whole_number(val, n, NODE_MAX - 1, &v)) {
+		out->host = (int32_t)v;
+		return true;
+	}
+	if (word_is(w, len, "distance=", &val, &n) && whole_number(val, n, 255, &v) && v >= 10) {
+		out->distance = (uint32_t)v;
+		return true;
+	}
+	if (word_is(w, len, "name=", &val, &n) && plain_name(val, n)) {
+		memset(out->name, 0, sizeof(out->name));
+		memcpy(out->name, val, n);
+		return true;
+	}
+	return false;
+}
+
+int node_parse(const char *text, struct node_spec *out, size_t *at)
+{
+	const char *w = text;
+	bool first = true;
+
+	*out = (struct node_spec){ .host = NODE_VIRTUAL };
+	for (;;) {
+		size_t len = strcspn(w, ",");
+		bool ok = first ? len == 3 && !memcmp(w, "ram", 3) : take_word(w, len, out);
+
+		if (!ok) {
+			*at = (size_t)(w - text);
+			return -EINVAL;
+		}
+		first = false;
+		if (!w[len])
+			return 0;
+		w += len + 1;
+	}
+}
+
+static bool host_node_exists(int host)
+{
+	char path[64] = "/sys/devices/system/node/node";
+
+	str_cat_u64(path, sizeof(path), (uint64_t)host);
+	return sys2(SYS_access, path, F_OK) >= 0;
+}
+
+int node_add(struct node_table *t, const struct node_spec *spec)
+{
+	uint32_t id = t->nr;
+
+	if (id == NODE_MAX)
+		return -ENOSPC;
+	if (spec->host < NODE_VIRTUAL || spec->host >= NODE_MAX)
+		return -EINVAL;
+	if (spec->host != NODE_VIRTUAL && !host_node_exists(spec->host))
+		return -ENODEV;
+	t->node[id] = (struct node){ .spec = *spec };
+	if (!t->node[id].spec.distance)
+		t->node[id].spec.distance = id ? 20 : 10;
+	__atomic_store_n(&t->nr, id + 1, __ATOMIC_RELEASE);
+	return (int)id;
+}
+
+bool node_any_host(const struct node_table *t)
+{
+	for (uint32_t i = 0; i < t->nr; i++)
+		if (t->node[i].spec.host != NODE_VIRTUAL)
+			return true;
+	return false;
+}
+
+int node_of_host(const struct node_table *t, int host)
+{
+	for (uint32_t i = 0; i < t->nr; i++)
+		if (host >= 0 && t->node[i].spec.host == host)
+			return (int)i;
+	return 0;
+}
+
+/* ---- charges ---- */
+
+bool node_charge(struct node_table *t, int node, uint64_t pages)
+{
+	struct node *n = &t->node[node];
+	uint64_t now = __atomic_add_fetch(&n->pages, pages, __ATOMIC_RELAXED);
+
+	if (!n->spec.bytes || now <= n->spec.bytes >> PAGE_SHIFT)
+		return true;
+	node_uncharge(t, node, pages);
+	return false;
+}
+
+void node_charge_force(struct node_table *t, int node, uint64_t pages)
+{
+	__atomic_add_fetch(&t->node[node].pages, pages, __ATOMIC_RELAXED);
+}
+
+void node_uncharge(struct node_table *t, int node, uint64_t pages)
+{
+	BUG_ON(__atomic_fetch_sub(&t->node[node].pages, pages, __ATOMIC_RELAXED) < pages);
+}

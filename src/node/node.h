@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * node - the table of nodes, what is charged to each, and the arenas that hold their free frames.
+ *
+ * A page of a direct node lives at its own address; the node only counts it. What the node owns are
+ * the frames between two uses: an arena is a range of slots whose populated ones are free frames.
+ * Nodes on the same frames (all virtual nodes; all nodes of one host node) share an arena.
+ *
+ * Context: callers serialise (mm's locks); charges are atomic.
+ */
+#ifndef GODWIT_NODE_H
+#define GODWIT_NODE_H
+
+#include "base/base.h"
+
+#define NODE_MAX 64
+#define NODE_NAME 32
+#define NODE_VIRTUAL (-1)
+
+struct node_spec {
+	int32_t host;		/* host NUMA node of the frames, or NODE_VIRTUAL */
+	uint64_t bytes;		/* capacity; 0: none */
+	uint32_t distance;
+	char name[NODE_NAME];
+};
+
+struct node {
+	struct node_spec spec;
+	uint64_t pages;		/* charged, 4 KiB; atomic */
+	uint64_t in, out;	/* migrated; atomic */
+};
+
+/* Attributes that the two sides of a move must share. */
+enum arena_class { ARENA_RW, ARENA_RWX, ARENA_LOCKED, ARENA_CLASSES };
+
+/*
+ * Half of an arena: a stack of frames. Slots [0, full) are populated, the others empty, so that a run
+ * of frames (the top) and a run of empty slots (above it) are always contiguous.
+ */
+struct half {
+	uint64_t base;
+	uint32_t full;
+};
+
+struct arena {
+	int32_t host;
+	enum arena_class class;
+	uint64_t unit;		/* bytes of a slot: 4 KiB or 2 MiB */
+	uint32_t slots;		/* of a half */
+	struct half half[2];	/* pages leave into one while frames come from the other */
+};
+
+#define ARENA_MAX 64
+
+struct node_table {
+	struct region *region;
+	uint32_t nr;
+	struct node node[NODE_MAX];
+	uint32_t nr_arenas;
+	struct arena arena[ARENA_MAX];
+};
+
+/* ---- node.c ---- */
+
+void node_table_init(struct node_table *t, struct region *r);
+/* "ram,size=1G,host=0,name=fast,distance=20". 0, or -EINVAL with the offset of the bad word in *at. */
+int node_parse(const char *text, struct node_spec *out, size_t *at);
+/* The id, or -ENOSPC, -ENODEV (no such host node), -EINVAL. */
+int node_add(struct node_table *t, const struct node_spec *spec);
+/* Room for pages more: charge them, or false. */
+bool node_charge(struct node_table *t, int node, uint64_t pages);
+/* Charge what is there anyway, full or not. */
+void node_charge_force(struct node_table *t, int node, uint64_t pages);
+void node_uncharge(struct node_table *t, int node, uint64_t pages);
+bool node_any_host(const struct node_table *t);
+/* The node that a page on this host node belongs to: the first bound to it, else 0. */
+int node_of_host(const struct node_table *t, int host);
+
+/* ---- node_ram.c ---- */
+
+/*
+ * The arena for a node's frames of this class and size, made on first use; *made says that it is new
+ * (the caller registers [half 0, half 1 + its length) with its mmu). NULL: no address space, no
+ * rights (mlock), or the host refuses the binding.
+ */
+struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge, bool *made);
+uint64_t arena_start(const struct arena *a);
+uint64_t arena_bytes(const struct arena *a);	/* both halves */
+/* The half that has the most frames; its twin has the most room. */
+struct half *arena_fuller(struct arena *a);
+struct half *arena_twin(struct arena *a, struct half *h);
+/* Free frames, in bytes. */
+uint64_t arena_free(const struct arena *a);
+/* In a forked child: the arenas stayed with the parent. Keeps their addresses from being used. */
+void node_forget_arenas(struct node_table *t);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Arenas of direct nodes: where frames wait between two uses. */
+#include "node/node.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define SMALL_UNIT 4096UL
+#define HUGE_UNIT (2UL << 20)
+#define SMALL_SLOTS 1024U	/* a half: twice the largest batch */
+#define HUGE_SLOTS 4U
+
+#define MPOL_BIND_MODE 2
+
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+
+uint64_t arena_start(const struct arena *a)
+{
+	return a->half[0].base;
+}
+
+uint64_t arena_bytes(const struct arena *a)
+{
+	return 2 * a->slots * a->unit;
+}
+
+uint64_t arena_free(const struct arena *a)
+{
+	return (a->half[0].full + a->half[1].full) * a->unit;
+}
+
+struct half *arena_fuller(struct arena *a)
+{
+	return &a->half[a->half[1].full > a->half[0].full];
+}
+
+struct half *arena_twin(struct arena *a, struct half *h)
+{
+	return &a->half[h == &a->half[0]];
+}
+
+/* DONTFORK: a child would get the frames' old content and keep them busy. */
+static int arena_map(struct arena *a, char *at)
+{
+	uint64_t len = arena_bytes(a), mask = a->host < 0 ? 0 : 1ULL << a->host;
+	int prot = PROT_READ | PROT_WRITE | (a->class == ARENA_RWX ? PROT_EXEC : 0);
+	long ret = sys_mmap(at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+	if (ret < 0)
+		return (int)ret;
+	sys3(SYS_madvise, at, len, MADV_DONTFORK);
+	sys3(SYS_madvise, at, len, a->unit == HUGE_UNIT ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	if (a->class == ARENA_LOCKED)
+		ret = sys3(SYS_mlock2, at, len, MLOCK_ONFAULT);
+	if (ret >= 0 && a->host >= 0)
+		ret = sys6(SYS_mbind, SYS_ARG(at), SYS_ARG(len), MPOL_BIND_MODE, SYS_ARG(&mask), NODE_MAX + 1, 0);
+	if (ret < 0)
+		sys_mmap(at, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	return ret < 0 ? (int)ret : 0;
+}
+
+static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_class class, uint64_t unit)
+{
+	struct arena *a = &t->arena[t->nr_arenas];
+	char *at;
+
+	if (t->nr_arenas == ARENA_MAX)
+		return NULL;
+	*a = (struct arena){ .host = host, .class = class, .unit = unit };
+	a->slots = unit == HUGE_UNIT ? HUGE_SLOTS : SMALL_SLOTS;
+	at = region_take(t->region, arena_bytes(a), HUGE_UNIT);
+	if (!at || arena_map(a, at) < 0)
+		return NULL;
+	a->half[0].base = (uint64_t)at;
+	a->half[1].base = (uint64_t)at + a->slots * a->unit;
+	t->nr_arenas++;
+	return a;
+}
+
+struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge, bool *made)
+{
+	uint64_t unit = huge ? HUGE_UNIT : SMALL_UNIT;
+	int32_t host = t->node[node].spec.host;
+
+	*made = false;
+	for (uint32_t i = 0; i < t->nr_arenas; i++) {
+		struct arena *a = &t->arena[i];
+
+		if (a->host == host && a->class == class && a->unit == unit)
+			return a;
+	}
+	*made = true;
+	return arena_make(t, host, class, unit);
+}
+
+void node_forget_arenas(struct node_table *t)
+{
+	for (uint32_t i = 0; i < t->nr_arenas; i++)
+		sys_mmap(arena_start(&t->arena[i]), arena_bytes(&t->arena[i]), PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	t->nr_arenas = 0;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* Lists of nodes: numactl's syntax, and migrate_pages(2)'s relative placement. */
+#include "policy/policy.h"
+
+#include <errno.h>
+#include <string.h>
+
+static bool number(const char **s, int *out)
+{
+	int v = 0, digits = 0;
+
+	for (; **s >= '0' && **s <= '9'; (*s)++, digits++)
+		if (digits < 4)
+			v = v * 10 + (**s - '0');
+	*out = digits < 4 ? v : 9999;
+	return digits > 0;
+}
+
+static int take_range(const char **s, int nr, uint64_t *mask)
+{
+	int first, last;
+
+	if (!number(s, &first))
+		return -EINVAL;
+	last = first;
+	if (**s == '-') {
+		(*s)++;
+		if (!number(s, &last) || last < first)
+			return -EINVAL;
+	}
+	if (last >= nr)
+		return -ENODEV;
+	for (int n = first; n <= last; n++)
+		*mask |= 1ULL << n;
+	return 0;
+}
+
+int nodelist_parse(const char *text, int nr, uint64_t *mask)
+{
+	uint64_t all = nr >= 64 ? ~0ULL : (1ULL << nr) - 1, got = 0;
+	bool invert = *text == '!';
+	const char *s = text + invert;
+	int err;
+
+	if (!strcmp(s, "all")) {
+		*mask = invert ? 0 : all;
+		return invert ? -EINVAL : 0;
+	}
+	for (;;) {
+		err = take_range(&s, nr, &got);
+		if (err)
+			return err;
+		if (!*s)
+			break;
+		if (*s++ != ',')
+			return -EINVAL;
+	}
+	*mask = invert ? all & ~got : got;
+	return *mask ? 0 : -EINVAL;
+}
+
+static int nth_node(uint64_t mask, int n)
+{
+	while (n--)
+		mask &= mask - 1;
+	return __builtin_ctzll(mask);
+}
+
+int nodes_relative(uint64_t from, uint64_t to, int node)
+{
+	int rank = __builtin_popcountll(from & ((1ULL << node) - 1));
+
+	if (!(from >> node & 1) || !to)
+		return -1;
+	return nth_node(to, rank % __builtin_popcountll(to));
+}

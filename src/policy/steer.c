@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Batches are steered by what was measured: the window grows with the batch, the cost of a page
+ * falls with it, and which form is cheaper depends on the page size and on the writers. A window much
+ * longer than usual was the scheduler's doing, not the batch's, and teaches nothing about its size.
+ */
+#include "policy/policy.h"
+
+#define BATCH_FIRST 16U
+#define TRIAL 4U		/* batches in a row when a form is tried */
+#define TRIAL_EVERY 128U	/* batches between two trials of the form that is not in use */
+#define OUTLIER 6U		/* times the usual window */
+
+void steer_init(struct steer *s, uint64_t bound_ns, uint32_t most, int fixed, bool keep)
+{
+	*s = (struct steer){ .bound = bound_ns, .most = most, .fixed = fixed, .keep = keep };
+	for (int f = 0; f < FORMS; f++)
+		s->form[f].batch = keep || most < BATCH_FIRST ? most : BATCH_FIRST;
+}
+
+static bool fits(const struct steer *s, const struct form_record *r)
+{
+	return !s->bound || r->peak <= s->bound;
+}
+
+/* Among the forms within the bound the cheaper one; if none is, the one with the shorter window. */
+static enum form better(const struct steer *s)
+{
+	const struct form_record *p = &s->form[FORM_PLAIN], *t = &s->form[FORM_TRANSACTIONAL];
+
+	if (fits(s, p) && fits(s, t))
+		return t->cost < p->cost ? FORM_TRANSACTIONAL : FORM_PLAIN;
+	if (fits(s, p) != fits(s, t))
+		return fits(s, t) ? FORM_TRANSACTIONAL : FORM_PLAIN;
+	return t->window < p->window ? FORM_TRANSACTIONAL : FORM_PLAIN;
+}
+
+enum form steer_next(struct steer *s, uint32_t *nr)
+{
+	uint32_t turn = s->turn++;
+	enum form f;
+
+	if (s->fixed >= 0)
+		f = (enum form)s->fixed;
+	else if (turn < 2 * TRIAL)
+		f = turn < TRIAL ? FORM_PLAIN : FORM_TRANSACTIONAL;
+	else if (turn % TRIAL_EVERY < TRIAL)
+		f = better(s) == FORM_PLAIN ? FORM_TRANSACTIONAL : FORM_PLAIN;
+	else
+		f = better(s);
+	*nr = s->form[f].batch;
+	return f;
+}
+
+static uint64_t smooth(uint64_t old, uint64_t now, uint32_t runs)
+{
+	return runs ? old - old / 8 + now / 8 : now;
+}
+
+static void resize(const struct steer *s, struct form_record *r, uint32_t nr, uint32_t waited)
+{
+	if (s->bound && r->peak > s->bound - s->bound / 8)
+		r->batch -= r->batch > 1 ? (r->batch + 7) / 8 : 0;
+	else if (waited && r->batch > BATCH_FIRST)
+		r->batch -= r->batch / 4;
+	else if (!waited && nr >= r->batch && r->batch < s->most && (!s->bound || r->peak < s->bound / 2))
+		r->batch += (r->batch + 7) / 8;
+	if (r->batch > s->most)
+		r->batch = s->most;
+}
+
+void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns, uint32_t waited)
+{
+	struct form_record *r = &s->form[form];
+
+	if (!nr)
+		return;
+	if (r->runs >= TRIAL && window_ns > OUTLIER * r->window)
+		return;
+	r->cost = smooth(r->cost, all_ns / nr, r->runs);
+	r->window = smooth(r->window, window_ns, r->runs);
+	r->peak = window_ns > r->peak ? window_ns : r->peak - r->peak / 32;
+	r->runs++;
+	if (!s->keep)
+		resize(s, r, nr, waited);
+}
