@@ -228,13 +228,30 @@ void gw_job_end(struct gw_job *job);
 
 /* ---------------------------------------------------------------- ranges ---- */
 
-/* Pinned pages stay (-EBUSY); pins nest. On return no page of the range is in flight. */
+/*
+ * Pinned pages stay (-EBUSY); pins nest, and are undone with the same range. On return no page of
+ * the range is in flight. Whole pages: the range is widened. -EINVAL, -ENOMEM (16384 ranges), -ENOENT.
+ */
 int gw_pin(struct gw_engine *e, const void *addr, size_t len);
 int gw_unpin(struct gw_engine *e, const void *addr, size_t len);
 
-/* Opt a range out of, and back into, management. On return no page of it is in flight. -EINVAL, -ENOMEM, -ENOENT. */
+/* Opt a range out of, and back into, management: -EACCES. Otherwise as pins. */
 int gw_exclude(struct gw_engine *e, const void *addr, size_t len);
 int gw_include(struct gw_engine *e, const void *addr, size_t len);
+
+/*
+ * The calling thread's control block and stack (stack_size bytes below it) stay while it lives: the
+ * kernel writes there when a thread ends, and would not wait for a page in flight. Threads made by
+ * pthread_create() and thrd_create() are covered without a call where libgodwit.so is linked or
+ * preloaded; the static library sees threads that exist when a request begins.
+ */
+int gw_thread_exclude(struct gw_engine *e, size_t stack_size);
+
+/*
+ * From now on vacated frames are dropped, not reused: for a program that hands page references to
+ * the kernel without pinning them, in a way that the engine cannot see (see godwit(1), FRAMES).
+ */
+void gw_no_recycle(struct gw_engine *e);
 
 /* ---------------------------------------------------------------- looking ---- */
 
@@ -254,6 +271,9 @@ struct gw_area {
  * allocate from the program's heap or call into the engine; non-zero ends the walk and is returned.
  */
 int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *arg), void *arg);
+/* The same as a job; its progress has .error only. */
+int gw_job_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *fn_arg), void *fn_arg,
+		 void (*kick)(void *arg), void *arg, struct gw_job **out);
 
 struct gw_stats {
 	size_t size;
@@ -291,6 +311,9 @@ int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
 
 /* The same without waiting; callable from any engine thread and from .forked. At most 8 are kept. -EAGAIN: full. */
 int gw_post(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg);
+
+/* Memory that is never managed, zeroed, never given back: for what runs on the service thread. NULL: none left. */
+void *gw_memory(struct gw_engine *e, size_t len);
 
 /* Watch a descriptor of the service thread's table (EPOLL* bits). Service thread only. -ENOSPC: 40 at most. */
 int gw_watch(struct gw_engine *e, int fd, uint32_t events, void (*fn)(struct gw_engine *e, uint32_t events, void *arg),

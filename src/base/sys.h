@@ -34,4 +34,13 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 #define sys_mmap(addr, len, prot, flags, fd, off) \
 	sys6(SYS_mmap, SYS_ARG(addr), SYS_ARG(len), SYS_ARG(prot), SYS_ARG(flags), SYS_ARG(fd), SYS_ARG(off))
 
+/* What getdents64 fills its buffer with. */
+struct sys_dirent {
+	uint64_t ino;
+	int64_t off;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
 #endif

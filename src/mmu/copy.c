@@ -35,18 +35,47 @@ __attribute__((target("avx2"))) static void copy_stream(void *dst, const void *s
 	_mm256_zeroupper();
 }
 
-bool copy_can_stream(void)
+bool copy_wide(void)
 {
 	__builtin_cpu_init();
 	return __builtin_cpu_supports("avx2");
 }
 
-void copy_pages(void *dst, const void *src, uint64_t len, bool stream)
+void copy_pages(void *dst, const void *src, uint64_t len, bool wide)
 {
-	if (stream && len >= STREAM_LEAST)
+	if (wide && len >= STREAM_LEAST)
 		copy_stream(dst, src, len);
 	else
 		memcpy(dst, src, len);
+}
+
+__attribute__((target("avx2"))) static bool same_wide(const void *a, const void *b, uint64_t len)
+{
+	const __m256i *x = a, *y = b;
+
+	for (uint64_t i = 0; i < len / 32; i += 4) {
+		__m256i d0 = _mm256_xor_si256(_mm256_load_si256(x + i), _mm256_load_si256(y + i));
+		__m256i d1 = _mm256_xor_si256(_mm256_load_si256(x + i + 1), _mm256_load_si256(y + i + 1));
+		__m256i d2 = _mm256_xor_si256(_mm256_load_si256(x + i + 2), _mm256_load_si256(y + i + 2));
+		__m256i d3 = _mm256_xor_si256(_mm256_load_si256(x + i + 3), _mm256_load_si256(y + i + 3));
+		__m256i d = _mm256_or_si256(_mm256_or_si256(d0, d1), _mm256_or_si256(d2, d3));
+
+		if (!_mm256_testz_si256(d, d))
+			return false;
+	}
+	return true;
+}
+
+bool copy_same(const void *a, const void *b, uint64_t len, bool wide)
+{
+	const uint64_t *x = a, *y = b;
+
+	if (wide)
+		return same_wide(a, b, len);
+	for (uint64_t i = 0; i < len / 8; i++)
+		if (x[i] != y[i])
+			return false;
+	return true;
 }
 
 uint64_t copy_sum(const void *buf, uint64_t len)

@@ -94,9 +94,14 @@ struct mmu_ops {
 	uint64_t (*sum)(struct mmu *m, uint64_t slot, uint64_t len);
 	/* Read managed memory that may vanish meanwhile into a slot. Returns bytes read or -EFAULT. May wait for a fault. */
 	int64_t (*peek)(struct mmu *m, uint64_t slot, uint64_t addr, uint64_t len);
-	/* Make the frames of [slot, slot + len) exist; drop them. huge: as THPs. */
+	/*
+	 * Make the frames of tracked slots exist; make what is at tracked addresses go, as MADV_DONTNEED
+	 * would. Neither causes a fault or an event; tracking is as before when they return.
+	 */
 	int (*populate)(struct mmu *m, uint64_t slot, uint64_t len);
-	int (*drop)(struct mmu *m, uint64_t slot, uint64_t len);
+	int (*drop)(struct mmu *m, uint64_t addr, uint64_t len);
+	/* Is the page at addr mapped by other processes too? 1, 0, or -errno. */
+	int (*shared)(struct mmu *m, uint64_t addr);
 	/* Give the program its own copy of pages shared since a fork (a write fault on each). */
 	int (*unshare)(struct mmu *m, uint64_t addr, uint64_t len);
 
@@ -165,5 +170,35 @@ int mmu_sim_pin(struct mmu *m, uint64_t addr, bool pin);
 /* The pinned frame, wherever it is mapped now, gets this value: a device that writes. -ENOENT: not pinned. */
 int mmu_sim_dma(struct mmu *m, uint64_t addr, uint64_t value);
 int mmu_sim_huge(struct mmu *m, uint64_t addr);				/* collapse 2 MiB at addr */
+
+/*
+ * Accesses answer -EACCES for SIGSEGV and -EFAULT for SIGBUS. What an unread event holds up (munmap, mmap
+ * over tracked memory, discard, mremap, fork) answers -EINPROGRESS.
+ */
+enum mmu_sim_advice {
+	MMU_SIM_HUGEPAGE,	/* first touches and populate make THPs where 2 MiB are free */
+	MMU_SIM_NOHUGEPAGE,
+	MMU_SIM_DONTFORK,
+};
+
+int mmu_sim_madvise(struct mmu *m, uint64_t addr, uint64_t len, enum mmu_sim_advice advice);
+/*
+ * In the kernel a thread whose event was read goes on when it is scheduled: only then are moves allowed
+ * again, and a discard drops its pages some time later still. slow plays that out: each call of
+ * mmu_sim_resume() lets one of the mmu_sim_resumable() threads, numbered from 0, do its next step.
+ */
+void mmu_sim_slow(struct mmu *m, bool slow);
+int mmu_sim_resumable(struct mmu *m);
+void mmu_sim_resume(struct mmu *m, int which);
+/* A touch of the page at addr waits and was not woken yet. */
+bool mmu_sim_waiting(struct mmu *m, uint64_t addr);
+/* Frames that exist: mapped anywhere, pinned or spliced. */
+uint64_t mmu_sim_nr_frames(struct mmu *m);
+/* A plain reference to the frame at addr, as vmsplice() takes: no pin, a move does not see it. Read it once, later. */
+int mmu_sim_splice(struct mmu *m, uint64_t addr);
+int mmu_sim_spliced(struct mmu *m, uint64_t addr, uint64_t *value);
+/* What a forked child (the number in MMU_EV_FORK; the first fork is 1) reads at addr; -EWOULDBLOCK: it waits. Its end. */
+int mmu_sim_child_load(struct mmu *m, int child, uint64_t addr, uint64_t *value);
+int mmu_sim_child_exit(struct mmu *m, int child);
 
 #endif

@@ -26,7 +26,7 @@ struct mmu_uffd {
 	int pagemap;
 	int pid;
 	bool can_poison;
-	bool stream;
+	bool wide;			/* 256-bit vectors */
 	uint8_t *zero;		/* one page of zeroes */
 };
 
@@ -130,13 +130,12 @@ static int uffd_poison(struct mmu *m, uint64_t addr)
 
 static void uffd_copy(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len)
 {
-	copy_pages((void *)dst, (const void *)src, len, to_uffd(m)->stream);
+	copy_pages((void *)dst, (const void *)src, len, to_uffd(m)->wide);
 }
 
 static bool uffd_same(struct mmu *m, uint64_t a, uint64_t b, uint64_t len)
 {
-	(void)m;
-	return !memcmp((const void *)a, (const void *)b, len);
+	return copy_same((const void *)a, (const void *)b, len, to_uffd(m)->wide);
 }
 
 static uint64_t uffd_sum(struct mmu *m, uint64_t slot, uint64_t len)
@@ -153,16 +152,38 @@ static int64_t uffd_peek(struct mmu *m, uint64_t slot, uint64_t addr, uint64_t l
 	return sys6(SYS_process_vm_readv, to_uffd(m)->pid, SYS_ARG(&local), 1, SYS_ARG(&remote), 1, 0);
 }
 
-static int uffd_populate(struct mmu *m, uint64_t slot, uint64_t len)
+/*
+ * On tracked memory the kernel would ask the reader first, which may be the caller: so tracking stops
+ * for the moment.
+ */
+static int advise_untracked(struct mmu *m, uint64_t addr, uint64_t len, int advice)
 {
-	(void)m;
-	return (int)sys3(SYS_madvise, slot, len, MADV_POPULATE_WRITE);
+	int tracked = uffd_untrack(m, addr, len), err, back;
+
+	err = (int)sys3(SYS_madvise, addr, len, advice);
+	back = tracked ? 0 : uffd_track(m, addr, len);
+	return err ? err : back;
 }
 
-static int uffd_drop(struct mmu *m, uint64_t slot, uint64_t len)
+static int uffd_populate(struct mmu *m, uint64_t slot, uint64_t len)
 {
-	(void)m;
-	return (int)sys3(SYS_madvise, slot, len, MADV_DONTNEED);
+	return advise_untracked(m, slot, len, MADV_POPULATE_WRITE);
+}
+
+static int uffd_drop(struct mmu *m, uint64_t addr, uint64_t len)
+{
+	return advise_untracked(m, addr, len, MADV_DONTNEED);
+}
+
+/* Bit 56 of the page map: mapped here only. After a forked child has gone it is set, though the page is still marked shared. */
+static int uffd_shared(struct mmu *m, uint64_t addr)
+{
+	uint64_t entry;
+	long got = sys4(SYS_pread64, to_uffd(m)->pagemap, &entry, sizeof(entry), addr / MMU_PAGE * sizeof(entry));
+
+	if (got != (long)sizeof(entry))
+		return got < 0 ? (int)got : -EIO;
+	return !(entry >> 56 & 1);
 }
 
 static int uffd_unshare(struct mmu *m, uint64_t addr, uint64_t len)
@@ -285,6 +306,7 @@ static const struct mmu_ops uffd_ops = {
 	.peek = uffd_peek,
 	.populate = uffd_populate,
 	.drop = uffd_drop,
+	.shared = uffd_shared,
 	.unshare = uffd_unshare,
 	.scan = uffd_scan,
 	.where = uffd_where,
@@ -302,7 +324,7 @@ int mmu_uffd_open(struct mmu **out, struct region *r)
 		return -ENOMEM;
 	u->zero = (uint8_t *)u + MMU_PAGE;
 	u->mmu.ops = &uffd_ops;
-	u->stream = copy_can_stream();
+	u->wide = copy_wide();
 	u->pid = (int)sys0(SYS_getpid);
 	u->fd = uffd_open(&method, &features);
 	if (u->fd < 0)

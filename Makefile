@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+# godwit - GNU Make. `make help` names the targets. Everything built goes to build/.
+#
+#   make CC=clang          another compiler (what was built with other flags is built again)
+#   make WERROR=           warnings stay warnings
+#   make V=1               show the commands
+#   make test T=fork       only the tests whose path has "fork" in it
+
+VERSION := $(shell sed -n 's/^\#define GW_VERSION "\(.*\)"/\1/p' include/godwit.h)
+SONAME := libgodwit.so.0
+
+B := build
+PREFIX := /usr/local
+DESTDIR :=
+BINDIR = $(PREFIX)/bin
+LIBDIR = $(PREFIX)/lib
+INCDIR = $(PREFIX)/include
+MANDIR = $(PREFIX)/share/man
+PCDIR = $(LIBDIR)/pkgconfig
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+OBJCOPY := objcopy
+CFLAGS ?= -O2 -g
+WERROR := -Werror
+WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wundef $(WERROR)
+BASE_FLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -pthread
+# The map file says what the library exports; -fno-semantic-interposition lets the compiler count on it.
+# The engine's threads have no libc TLS: no stack protector, no lazy TLS, and no lazy binding (-z now).
+ENGINE_FLAGS := -fPIC -fno-semantic-interposition -fno-stack-protector -ftls-model=initial-exec -Isrc -D_GNU_SOURCE
+SO_LDFLAGS := -shared -Wl,--version-script=src/libgodwit.map -Wl,-z,defs -Wl,-z,now -Wl,-soname,$(SONAME) -pthread
+
+MAKEFLAGS += --no-print-directory
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-4s %s\n' $(1) $@)
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+# ---- sources, by room ----
+
+ENGINE_ROOMS := base mmu node policy mm agent preload
+SIM_SRC := $(wildcard src/mmu/mmu_sim*.c)
+ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
+	      $(wildcard src/control/server*.c src/control/path*.c)
+CONTROL_SRC := $(wildcard src/control/*.c)
+CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c)
+# What unit tests may reach: everything but the interposers, and the simulated world.
+INNER_SRC := $(filter-out src/preload/%,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c)))
+
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
+SUITE_SRC := $(filter-out $(CONTRACT_SRC),$(wildcard tests/contract/*.c))
+LIVE_SRC := $(wildcard tests/live/*.c)
+PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c)
+BENCH_SRC := $(wildcard bench/*.c)
+EXAMPLE_SRC := $(wildcard examples/*.c)
+MAN_SRC := $(wildcard man/*.scd)
+
+prog = $(addprefix $(B)/tests/,$(notdir $(basename $(1))))
+INNER_TESTS := $(call prog,$(UNIT_SRC) $(CONTRACT_SRC))
+LIVE_TESTS := $(call prog,$(LIVE_SRC))
+TEST_PROGS := $(call prog,$(PROG_SRC))
+BENCHES := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
+EXAMPLES := $(patsubst %.c,$(B)/%,$(EXAMPLE_SRC))
+MANS := $(patsubst man/%.scd,$(B)/%,$(MAN_SRC))
+
+ifneq ($(words $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS)),$(words $(sort $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS))))
+$(error two test programs have one name)
+endif
+
+LIBS := $(if $(strip $(ENGINE_SRC)),$(B)/libgodwit.so $(B)/$(SONAME) $(B)/libgodwit.a)
+CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
+
+ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
+	   $(SUITE_SRC) $(LIVE_SRC) $(PROG_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
+
+# ---- what people type ----
+
+.PHONY: all test-programs bench-programs test bench demo lint man install uninstall clean help FORCE
+
+all: $(LIBS) $(CLI) $(EXAMPLES)	## build the libraries, the godwit command and the examples (the default)
+
+test-programs: all $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS)
+
+bench-programs: all $(BENCHES)
+
+test:	## install what is missing (as root), build, run every test
+	@scripts/setup test
+	@$(MAKE) $(JOBS) test-programs
+	@BUILD=$(B) tests/run $(T)
+
+bench:	## measure: a table here, the same in build/bench.csv
+	@scripts/setup bench
+	@$(MAKE) $(JOBS) bench-programs
+	@$(B)/bench/bench
+
+demo:	## a real redis-server moved between two nodes while it works
+	@scripts/setup demo
+	@$(MAKE) $(JOBS) all
+	@demo/demo.sh
+
+lint:	## rooms, format, the other compiler, cppcheck, man page, scripts
+	@scripts/setup lint
+	@CC='$(CC)' MAKE='$(MAKE) $(JOBS)' scripts/lint
+
+man: $(MANS)	## the man pages (needs scdoc)
+
+install: all	## install to DESTDIR/PREFIX (PREFIX=/usr/local)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(PCDIR)
+	install -m 755 $(B)/godwit $(DESTDIR)$(BINDIR)/godwit
+	install -m 755 $(B)/libgodwit.so $(DESTDIR)$(LIBDIR)/libgodwit.so.$(VERSION)
+	ln -sf libgodwit.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libgodwit.so
+	install -m 644 $(B)/libgodwit.a $(DESTDIR)$(LIBDIR)/libgodwit.a
+	install -m 644 include/godwit.h $(DESTDIR)$(INCDIR)/godwit.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCDIR@|$(INCDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+		godwit.pc.in >$(DESTDIR)$(PCDIR)/godwit.pc
+	@if command -v scdoc >/dev/null; then $(MAKE) install-man; else echo 'no scdoc: the man pages are not installed' >&2; fi
+
+.PHONY: install-man
+install-man: $(MANS)
+	$(foreach page,$(MANS),install -D -m 644 $(page) $(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
+
+uninstall:	## remove what install put there
+	rm -f $(DESTDIR)$(BINDIR)/godwit $(DESTDIR)$(LIBDIR)/libgodwit.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) \
+		$(DESTDIR)$(LIBDIR)/libgodwit.so $(DESTDIR)$(LIBDIR)/libgodwit.a $(DESTDIR)$(INCDIR)/godwit.h \
+		$(DESTDIR)$(PCDIR)/godwit.pc \
+		$(foreach page,$(notdir $(MANS)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
+
+clean:	## remove build/
+	rm -rf $(B)
+
+help:	## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*##[ ]*\(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+# ---- how things are built ----
+
+# Objects built with other flags are built again: the stamp changes when the flags do.
+$(B)/flags: FORCE
+	@mkdir -p $(B)
+	@echo '$(CC) $(BASE_FLAGS) $(ENGINE_FLAGS) $(LDFLAGS)' | cmp -s - $@ || \
+		echo '$(CC) $(BASE_FLAGS) $(ENGINE_FLAGS) $(LDFLAGS)' >$@
+
+$(call obj,$(sort $(ENGINE_SRC) $(INNER_SRC) $(CLI_SRC))): EXTRA_FLAGS := $(ENGINE_FLAGS)
+$(call obj,$(UNIT_SRC) $(CONTRACT_SRC) $(SUITE_SRC)): EXTRA_FLAGS := -Isrc
+# The command looks for the library beside itself first, then where it was configured to be.
+$(call obj,$(wildcard src/cli/*.c)): EXTRA_FLAGS := $(ENGINE_FLAGS) -DLIBDIR='"$(LIBDIR)"'
+$(call obj,$(wildcard src/cli/*.c)): $(B)/lists/LIBDIR
+
+$(B)/obj/%.o: %.c $(B)/flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_FLAGS) $(EXTRA_FLAGS) -MMD -MP -c -o $@ $<
+
+# A link's inputs are listed in a file, so that a source that was removed is noticed too.
+$(B)/lists/%: FORCE
+	@mkdir -p $(@D)
+	@echo '$($*)' | cmp -s - $@ || echo '$($*)' >$@
+
+$(B)/libgodwit.so: $(call obj,$(ENGINE_SRC)) src/libgodwit.map $(B)/lists/ENGINE_SRC
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(SO_LDFLAGS) -o $@ $(call obj,$(ENGINE_SRC))
+
+$(B)/$(SONAME): $(B)/libgodwit.so
+	$(Q)ln -sf libgodwit.so $@
+
+# One object whose only global symbols are gw_*: libnuma exports migrate_pages() too.
+STATIC_OBJ := $(call obj,$(filter-out src/preload/%,$(ENGINE_SRC)))
+$(B)/libgodwit.a: $(STATIC_OBJ) $(B)/lists/ENGINE_SRC
+	$(call say,AR)
+	@mkdir -p $(B)/obj
+	$(Q)$(LD) -r -o $(B)/obj/godwit_all.o $(STATIC_OBJ)
+	$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='gw_*' $(B)/obj/godwit_all.o $(B)/obj/godwit.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/obj/godwit.o
+
+$(B)/godwit: $(call obj,$(CLI_SRC)) $(LIBS) $(B)/lists/CLI_SRC
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $(call obj,$(CLI_SRC)) -L$(B) -lgodwit -lcjson \
+		-Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
+
+# Tests of inner parts link the engine's objects from an archive: one that a test replaces stays out.
+$(B)/inner.a: $(call obj,$(INNER_SRC)) $(B)/lists/INNER_SRC
+	$(call say,AR)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(call obj,$(INNER_SRC))
+
+$(call prog,$(CONTRACT_SRC)): $(call obj,$(SUITE_SRC))
+
+define inner_test
+$(call prog,$(1)): $(call obj,$(1)) $(B)/inner.a
+	$$(call say,LD)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka -Wl,--as-needed -lcjson
+endef
+
+# $(1) source, $(2) program, $(3) way from the program to the library
+define outer_program
+$(2): $(call obj,$(1)) $(LIBS)
+	$$(call say,LD)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$< -L$(B) -lgodwit -lm -Wl,-rpath,'$$$$ORIGIN/..'
+endef
+
+# Programs for scripts to manage: they know nothing of godwit.
+define plain_program
+$(call prog,$(1)): $(call obj,$(1))
+	$$(call say,LD)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$<
+endef
+
+$(foreach src,$(UNIT_SRC) $(CONTRACT_SRC),$(eval $(call inner_test,$(src))))
+$(foreach src,$(LIVE_SRC),$(eval $(call outer_program,$(src),$(call prog,$(src)))))
+$(foreach src,$(BENCH_SRC) $(EXAMPLE_SRC),$(eval $(call outer_program,$(src),$(B)/$(basename $(src)))))
+$(foreach src,$(PROG_SRC),$(eval $(call plain_program,$(src))))
+
+$(MANS): $(B)/%: man/%.scd
+	@mkdir -p $(B)
+	scdoc <$< >$@.new && mv $@.new $@
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+-include $(ALL_OBJ:.o=.d)

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * agent - the engine in a process: the API, its threads, jobs, fork.
+ *
+ * Threads
+ *   service   one, always: reads events, answers faults, serves what is watched. Has a table of
+ *             descriptors of its own, so the program cannot close what the engine needs, and a fork or
+ *             an exec leaves nothing open.
+ *   job       one for each request under way; shares the service thread's table.
+ * Program threads never use a descriptor of the engine: they leave work (post) and wait.
+ */
+#ifndef GODWIT_AGENT_H
+#define GODWIT_AGENT_H
+
+#include "base/base.h"
+#include "mm/mm.h"
+#include "mmu/mmu.h"
+#include "node/node.h"
+
+#include <godwit.h>
+
+#define JOBS_MAX 24
+#define WATCH_MAX 40
+#define POST_MAX 8
+
+enum job_state { JOB_FREE, JOB_QUEUED, JOB_RUNNING, JOB_OVER };
+
+struct gw_job {
+	struct gw_engine *e;
+	uint32_t state;			/* enum job_state; atomic; a futex */
+	uint32_t cancel;		/* atomic */
+	struct thread thread;
+	int (*run)(struct gw_job *job);
+	int error;
+	long left;			/* what the request returns */
+	struct request rq;
+	struct progress progress;
+	uint64_t ended;			/* ns it took, when over */
+	/* what is asked */
+	uint64_t from, to;
+	uint64_t count;
+	void *const *pages;
+	const int *nodes;
+	int *status;
+	int (*area_fn)(const struct gw_area *area, void *arg);
+	void *area_arg;
+	void (*kick)(void *arg);
+	void *kick_arg;
+};
+
+struct watch {
+	int fd;				/* -1: free */
+	void (*fn)(struct gw_engine *e, uint32_t events, void *arg);
+	void *arg;
+};
+
+struct post {
+	int (*fn)(struct gw_engine *e, void *arg);
+	void *arg;
+	int *ret;
+	uint32_t *done;			/* a futex, or NULL */
+};
+
+struct gw_engine {
+	struct region region;
+	struct node_table nodes;
+	struct mm mm;
+	struct mmu *mmu;
+	struct gw_options opt;
+	uint32_t pid;
+	/* service thread */
+	struct thread service;
+	int epoll, signal_fd;		/* service thread only */
+	uint32_t ready;			/* futex: 1 starting, 2 up, 3 failed */
+	int start_error;
+	bool stopping;
+	uint32_t tick_ms;
+	uint64_t tick_due;
+	void (*tick_fn)(struct gw_engine *e, void *arg);
+	void *tick_arg;
+	struct watch watch[WATCH_MAX];
+	struct lock post_lock;
+	uint32_t nr_posts;
+	struct post post[POST_MAX];
+	/* jobs */
+	struct lock jobs_lock;
+	struct gw_job job[JOBS_MAX];
+	uint64_t fds_seen;		/* when the program's descriptors were last looked at */
+};
+
+/* ---- engine.c ---- */
+
+/* This process's engine; NULL also in a child whose engine could not be built. */
+struct gw_engine *engine_self(void);
+
+/* ---- service.c ---- */
+
+/* Start the service thread and wait until it serves. forked: in a child, with the books of the parent. */
+int service_start(struct gw_engine *e);
+void service_stop(struct gw_engine *e);
+
+/* ---- job.c ---- */
+
+void jobs_init(struct gw_engine *e);
+/* Cancel all and wait. */
+void jobs_end(struct gw_engine *e);
+/* A free slot, or NULL. */
+struct gw_job *job_take(struct gw_engine *e, const struct gw_migrate_options *opt);
+/* Have it run on a thread of its own. */
+int job_start(struct gw_job *job);
+void job_wait(struct gw_job *job);
+void job_result(const struct gw_job *job, struct gw_migrate_result *res);
+
+/* ---- areas.c ---- */
+
+int areas_run(struct gw_job *job);
+
+/* ---- watchful.c ---- */
+
+/* Has the program descriptors through which the kernel holds pages without pinning them? Then stop recycling. */
+void frames_watch(struct gw_engine *e);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests: each is a job; the calls that wait are a job and its end. */
+#include "agent/agent.h"
+
+#include <errno.h>
+
+_Static_assert(GW_ERRNO_MAX == ERRNO_MAX_ && GW_MAX_NODES == NODE_MAX && GW_NAME_MAX == NODE_NAME, "limits agree");
+_Static_assert((int)GW_UNMANAGED_NR == (int)AREA_KINDS && (int)GW_UNMANAGED_OTHER == (int)AREA_OTHER, "kinds agree");
+_Static_assert((int)GW_NEED_SCAN == (int)MMU_NEED_SCAN && (int)GW_WANT_POISON == (int)MMU_WANT_POISON, "needs agree");
+
+static int run_migrate(struct gw_job *job)
+{
+	int err = do_migrate_pages(&job->e->mm, job->from, job->to, &job->rq);
+
+	job->left = err ? err : (long)job->progress.failed_pages;
+	return err;
+}
+
+static int run_move(struct gw_job *job)
+{
+	int err = do_move_pages(&job->e->mm, job->count, job->pages, job->nodes, job->status, &job->rq);
+
+	job->left = err;
+	for (uint64_t i = 0; !err && job->nodes && i < job->count; i++)
+		job->left += job->status[i] != job->nodes[i];
+	return err;
+}
+
+static bool known_nodes(struct gw_engine *e, gw_nodemask mask)
+{
+	int nr = gw_node_count(e);
+
+	return mask && (nr == 64 || !(mask >> nr));
+}
+
+int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const struct gw_migrate_options *opt,
+		   void (*kick)(void *arg), void *arg, struct gw_job **out)
+{
+	struct gw_job *job;
+
+	if (!known_nodes(e, from) || !known_nodes(e, to))
+		return -EINVAL;
+	job = job_take(e, opt);
+	if (!job)
+		return -EAGAIN;
+	job->run = run_migrate;
+	job->from = from;
+	job->to = to;
+	job->kick = kick;
+	job->kick_arg = arg;
+	*out = job;
+	return job_start(job);
+}
+
+int gw_job_move(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
+		const struct gw_migrate_options *opt, void (*kick)(void *arg), void *arg, struct gw_job **out)
+{
+	struct gw_job *job = job_take(e, opt);
+
+	if (!job)
+		return -EAGAIN;
+	job->run = run_move;
+	job->count = count;
+	job->pages = pages;
+	job->nodes = nodes;
+	job->status = status;
+	job->kick = kick;
+	job->kick_arg = arg;
+	*out = job;
+	return job_start(job);
+}
+
+int gw_job_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *fn_arg), void *fn_arg,
+		 void (*kick)(void *arg), void *arg, struct gw_job **out)
+{
+	struct gw_job *job = job_take(e, NULL);
+
+	if (!job)
+		return -EAGAIN;
+	job->run = areas_run;
+	job->area_fn = fn;
+	job->area_arg = fn_arg;
+	job->kick = kick;
+	job->kick_arg = arg;
+	*out = job;
+	return job_start(job);
+}
+
+static long wait_and_end(struct gw_job *job, struct gw_migrate_result *res)
+{
+	long left;
+
+	job_wait(job);
+	left = job->left;
+	if (res)
+		job_result(job, res);
+	gw_job_end(job);
+	return left;
+}
+
+long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
+		      const struct gw_migrate_options *opt, struct gw_migrate_result *res)
+{
+	struct gw_job *job;
+	int err;
+
+	if (res && res->size < sizeof(*res))
+		return -EINVAL;
+	err = gw_job_migrate(e, from, to, opt, NULL, NULL, &job);
+	return err ? err : wait_and_end(job, res);
+}
+
+long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
+		   const struct gw_migrate_options *opt)
+{
+	struct gw_job *job;
+	int err;
+
+	if (!count)
+		return 0;
+	err = gw_job_move(e, count, pages, nodes, status, opt, NULL, NULL, &job);
+	return err ? err : wait_and_end(job, NULL);
+}
+
+int gw_query(struct gw_engine *e, const void *addr)
+{
+	void *page = (void *)addr;
+	int status = -ENOENT;
+	long err = gw_move_pages(e, 1, &page, NULL, &status, NULL);
+
+	return err < 0 ? (int)err : status;
+}
+
+int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *arg), void *arg)
+{
+	struct gw_job *job;
+	int err = gw_job_areas(e, fn, arg, NULL, NULL, &job);
+
+	return err ? err : (int)wait_and_end(job, NULL);
+}

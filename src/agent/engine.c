@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/* One engine a process: start, stop, nodes, ranges, fork. */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REGION_MOST (8ULL << 30)
+#define REGION_LEAST (256ULL << 20)
+#define STALL_US_DEFAULT 50U
+
+/* The one mutable global. In a section of the file's own data, which is never managed. */
+static struct gw_engine *the_engine __attribute__((section("gw_data"))) = NULL;
+static uint32_t fork_handlers __attribute__((section("gw_data"))) = 0;
+
+struct gw_engine *engine_self(void)
+{
+	struct gw_engine *e = __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
+
+	return e && e->pid == (uint32_t)sys0(SYS_getpid) ? e : NULL;
+}
+
+struct gw_engine *gw_self(void)
+{
+	return engine_self();
+}
+
+int gw_check(struct gw_check_result *res)
+{
+	struct mmu_probe probe;
+	long fd;
+
+	if (res->size < sizeof(*res))
+		return -EINVAL;
+	*res = (struct gw_check_result){ .size = sizeof(*res) };
+	mmu_probe(&probe, getenv("GODWIT_PROBE"));
+	res->missing = probe.missing; /* the same bits */
+	res->method = probe.method;
+	res->features = probe.features;
+	fd = sys4(SYS_openat, AT_FDCWD, "/proc/sys/kernel/osrelease", O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		long got = sys3(SYS_read, fd, res->kernel, sizeof(res->kernel) - 1);
+
+		res->kernel[got > 0 ? got - (res->kernel[got - 1] == '\n') : 0] = '\0';
+		sys1(SYS_close, fd);
+	}
+	return 0;
+}
+
+/* ---- fork: the child builds its own engine before fork() returns there ---- */
+
+static void fork_prepare(void)
+{
+	struct gw_engine *e = engine_self();
+
+	if (e)
+		mm_fork_prepare(&e->mm);
+}
+
+static void fork_parent(void)
+{
+	struct gw_engine *e = engine_self();
+
+	if (e)
+		mm_fork_parent(&e->mm);
+}
+
+static void fork_child(void)
+{
+	struct gw_engine *e = the_engine;
+	int err;
+
+	/* only if this fork went through fork_prepare() */
+	if (!e || !e->mm.forking)
+		return;
+	e->pid = (uint32_t)sys0(SYS_getpid);
+	e->mm.forking = false;
+	e->mm.lock = LOCK_INIT(RANK_MM);
+	exclude_fork_child(&e->mm);
+	jobs_init(e);
+	err = service_start(e);
+	if (err)
+		__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
+	if (e->opt.forked)
+		e->opt.forked(e, err, e->opt.forked_arg);
+}
+
+static int watch_forks(void)
+{
+	if (__atomic_exchange_n(&fork_handlers, 1, __ATOMIC_RELAXED))
+		return 0;
+	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+/* ---- start and stop ---- */
+
+static struct gw_engine *engine_make(const struct gw_options *opt)
+{
+	struct region r;
+	struct gw_engine *e;
+
+	if (region_reserve(&r, REGION_MOST, REGION_LEAST))
+		return NULL;
+	e = region_alloc(&r, sizeof(*e));
+	if (!e) {
+		region_release(&r);
+		return NULL;
+	}
+	e->region = r;
+	e->pid = (uint32_t)sys0(SYS_getpid);
+	if (opt)
+		memcpy(&e->opt, opt, min_u64(opt->size, sizeof(e->opt)));
+	if (!e->opt.stall_us_max)
+		e->opt.stall_us_max = STALL_US_DEFAULT;
+	jobs_init(e);
+	node_table_init(&e->nodes, &e->region);
+	return e;
+}
+
+int gw_start(struct gw_engine **out, const struct gw_options *opt)
+{
+	struct gw_engine *e;
+	int err;
+
+	if (opt && opt->size < sizeof(size_t) * 2)
+		return -EINVAL;
+	if (engine_self())
+		return -EBUSY;
+	e = engine_make(opt);
+	if (!e)
+		return -ENOMEM;
+	err = mm_init(&e->mm, NULL, &e->nodes, &e->region);
+	e->mm.recycle = !(e->opt.flags & GW_NO_RECYCLE);
+	if (!err)
+		err = watch_forks();
+	if (!err)
+		err = service_start(e);
+	if (err) {
+		struct region r = e->region;
+
+		region_release(&r);
+		return err;
+	}
+	__atomic_store_n(&the_engine, e, __ATOMIC_RELEASE);
+	*out = e;
+	return 0;
+}
+
+int gw_stop(struct gw_engine *e)
+{
+	struct region r;
+
+	if (!e || e != engine_self())
+		return -EINVAL;
+	gw_control_close(e);
+	jobs_end(e);
+	service_stop(e);
+	__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
+	r = e->region;
+	region_release(&r);
+	return 0;
+}
+
+void *gw_memory(struct gw_engine *e, size_t len)
+{
+	return region_alloc(&e->region, len);
+}
+
+/* ---- nodes ---- */
+
+static void spec_public(const struct node_spec *s, struct gw_node_options *out)
+{
+	*out = (struct gw_node_options){ .size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance };
+	memcpy(out->name, s->name, sizeof(out->name));
+}
+
+int gw_node_parse(const char *text, struct gw_node_options *out, size_t *at)
+{
+	struct node_spec spec;
+	size_t where;
+	int err = node_parse(text, &spec, at ? at : &where);
+
+	if (!err)
+		spec_public(&spec, out);
+	return err;
+}
+
+int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt)
+{
+	struct node_spec spec = { .host = opt->host, .bytes = opt->bytes, .distance = opt->distance };
+
+	if (opt->size < sizeof(*opt) || opt->kind != GW_NODE_RAM || opt->distance > 255 || !memchr(opt->name, 0, sizeof(opt->name)))
+		return -EINVAL;
+	memcpy(spec.name, opt->name, sizeof(spec.name));
+	return node_add(&e->nodes, &spec);
+}
+
+int gw_node_count(struct gw_engine *e)
+{
+	return (int)__atomic_load_n(&e->nodes.nr, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t free_frames(struct gw_engine *e, int host)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < e->nodes.nr_arenas; i++)
+		if (e->nodes.arena[i].host == host)
+			bytes += arena_free(&e->nodes.arena[i]);
+	return bytes / GW_PAGE_SIZE;
+}
+
+int gw_node_get(struct gw_engine *e, int node, struct gw_node_info *out)
+{
+	struct node *n;
+
+	if (node < 0 || node >= gw_node_count(e))
+		return -ENODEV;
+	n = &e->nodes.node[node];
+	spec_public(&n->spec, &out->opt);
+	out->pages = n->pages;
+	out->in = n->in;
+	out->out = n->out;
+	out->free_frames = free_frames(e, n->spec.host);
+	return 0;
+}
+
+int gw_nodes_parse(const char *list, int nr_nodes, gw_nodemask *out)
+{
+	return nodelist_parse(list, nr_nodes, out);
+}
+
+/* ---- ranges ---- */
+
+static int range_add(struct gw_engine *e, const void *addr, size_t len, uint32_t kind)
+{
+	uint64_t start = (uint64_t)addr;
+	int err;
+
+	if (!len || start + len < start)
+		return -EINVAL;
+	err = exclude_add(&e->mm, start, start + len, kind);
+	if (!err)
+		mm_settle(&e->mm);
+	return err;
+}
+
+static int range_del(struct gw_engine *e, const void *addr, size_t len, uint32_t kind)
+{
+	return len ? exclude_del(&e->mm, (uint64_t)addr, (uint64_t)addr + len, kind) : -EINVAL;
+}
+
+int gw_pin(struct gw_engine *e, const void *addr, size_t len)
+{
+	return range_add(e, addr, len, EXCLUDE_PIN);
+}
+
+int gw_unpin(struct gw_engine *e, const void *addr, size_t len)
+{
+	return range_del(e, addr, len, EXCLUDE_PIN);
+}
+
+int gw_exclude(struct gw_engine *e, const void *addr, size_t len)
+{
+	return range_add(e, addr, len, EXCLUDE_OPT_OUT);
+}
+
+int gw_include(struct gw_engine *e, const void *addr, size_t len)
+{
+	return range_del(e, addr, len, EXCLUDE_OPT_OUT);
+}
+
+#define CONTROL_BLOCK 8192UL	/* above the thread pointer: struct pthread, rseq */
+
+int gw_thread_exclude(struct gw_engine *e, size_t stack_size)
+{
+	uint64_t top = (uint64_t)__builtin_thread_pointer() + CONTROL_BLOCK, here = (uint64_t)__builtin_frame_address(0);
+	uint32_t tid = (uint32_t)sys0(SYS_gettid);
+	int err = range_add(e, (void *)(top - 2 * CONTROL_BLOCK), 2 * CONTROL_BLOCK, tid);
+
+	if (err || here > top || top - here > stack_size + CONTROL_BLOCK)
+		return err ? err : range_add(e, (void *)(here - stack_size), stack_size + GW_PAGE_SIZE, tid);
+	return range_add(e, (void *)(top - stack_size - CONTROL_BLOCK), stack_size + CONTROL_BLOCK, tid);
+}
+
+void gw_no_recycle(struct gw_engine *e)
+{
+	__atomic_store_n(&e->mm.recycle, false, __ATOMIC_RELAXED);
+}
+
+/* ---- looking ---- */
+
+static void stats_stalls(const struct mm_stats *m, struct gw_stats *out)
+{
+	out->stall_ns_max = m->window.max;
+	out->stall_ns_p99 = hist_at(&m->window, 990);
+	out->stall_ns_p999 = hist_at(&m->window, 999);
+	out->thp_stall_ns_max = m->window_huge.max;
+	out->thp_stall_ns_p99 = hist_at(&m->window_huge, 990);
+	out->thp_stall_ns_p999 = hist_at(&m->window_huge, 999);
+}
+
+int gw_stats(struct gw_engine *e, struct gw_stats *out)
+{
+	const struct mm_stats *m = &e->mm.stats;
+
+	if (out->size < sizeof(*out))
+		return -EINVAL;
+	*out = (struct gw_stats){ .size = sizeof(*out) };
+	out->managed_pages = e->mm.pt.present;
+	out->metadata_bytes = pgtable_bytes(&e->mm.pt);
+	for (uint32_t i = 0; i < e->nodes.nr_arenas; i++)
+		out->arena_bytes += arena_free(&e->nodes.arena[i]);
+	out->faults_waited = m->faults_waited;
+	out->faults_filled = m->faults_filled;
+	out->events_unmap = m->events[MMU_EV_UNMAP];
+	out->events_remove = m->events[MMU_EV_REMOVE];
+	out->events_remap = m->events[MMU_EV_REMAP];
+	out->events_fork = m->events[MMU_EV_FORK];
+	memcpy(out->pages_moved, m->moved, sizeof(out->pages_moved));
+	memcpy(out->failed, m->failed, sizeof(out->failed));
+	out->batches = m->batches;
+	out->retries = m->retries;
+	out->batches_transactional = m->transactional;
+	out->pages_recopied = m->recopied;
+	out->copied_in = m->copied_in;
+	out->cow_broken = m->unshared;
+	out->frames_dropped = m->dropped;
+	out->poisoned = m->poisoned;
+	out->forks = m->forks;
+	out->recycling = e->mm.recycle;
+	out->stall_us_default = e->opt.stall_us_max;
+	stats_stalls(m, out);
+	return 0;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The service thread: waits for the kernel's events, for what is watched, and for posts.
+ *
+ * Program threads have none of its descriptors; they wake it with a signal that is blocked in it and
+ * sent to it alone, which it reads from a signalfd.
+ */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+
+#define KICK_SIGNAL SIGURG
+
+static void kick(struct gw_engine *e)
+{
+	uint32_t tid = e->service.tid;
+
+	if (tid && tid != ~0U)
+		sys3(SYS_tgkill, e->pid, tid, KICK_SIGNAL);
+}
+
+/* ---- what is watched ---- */
+
+int gw_watch(struct gw_engine *e, int fd, uint32_t events, void (*fn)(struct gw_engine *e, uint32_t events, void *arg),
+	     void *arg)
+{
+	for (uint32_t i = 0; i < WATCH_MAX; i++) {
+		struct epoll_event ev = { .events = events, .data.u32 = i };
+		long ret;
+
+		if (e->watch[i].fd >= 0)
+			continue;
+		ret = sys4(SYS_epoll_ctl, e->epoll, EPOLL_CTL_ADD, fd, &ev);
+		if (ret < 0)
+			return (int)ret;
+		e->watch[i] = (struct watch){ .fd = fd, .fn = fn, .arg = arg };
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+int gw_unwatch(struct gw_engine *e, int fd)
+{
+	for (uint32_t i = 0; i < WATCH_MAX; i++)
+		if (e->watch[i].fd == fd) {
+			e->watch[i].fd = -1;
+			return (int)sys4(SYS_epoll_ctl, e->epoll, EPOLL_CTL_DEL, fd, NULL);
+		}
+	return -ENOENT;
+}
+
+int gw_tick(struct gw_engine *e, uint32_t ms, void (*fn)(struct gw_engine *e, void *arg), void *arg)
+{
+	e->tick_ms = ms;
+	e->tick_fn = fn;
+	e->tick_arg = arg;
+	e->tick_due = clock_ns() + ms * 1000000ULL;
+	return 0;
+}
+
+/* ---- posts ---- */
+
+static int post(struct gw_engine *e, struct post p)
+{
+	int err = -EAGAIN;
+
+	lock_acquire(&e->post_lock);
+	if (e->nr_posts < POST_MAX) {
+		e->post[e->nr_posts++] = p;
+		err = 0;
+	}
+	lock_release(&e->post_lock);
+	kick(e);
+	return err;
+}
+
+int gw_post(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg)
+{
+	return post(e, (struct post){ .fn = fn, .arg = arg });
+}
+
+int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg)
+{
+	uint32_t done = 0;
+	int ret = 0, err;
+	struct post p = { .fn = fn, .arg = arg, .ret = &ret, .done = &done };
+
+	if ((uint32_t)sys0(SYS_gettid) == e->service.tid)
+		return fn(e, arg);
+	while ((err = post(e, p)) == -EAGAIN)
+		sleep_ns(1000000);
+	while (!err && !__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+		futex_wait(&done, 0, 0);
+	return err ? err : ret;
+}
+
+static bool post_next(struct gw_engine *e, struct post *p)
+{
+	bool any;
+
+	lock_acquire(&e->post_lock);
+	any = e->nr_posts > 0;
+	if (any) {
+		*p = e->post[0];
+		e->nr_posts--;
+		for (uint32_t i = 0; i < e->nr_posts; i++)
+			e->post[i] = e->post[i + 1];
+	}
+	lock_release(&e->post_lock);
+	return any;
+}
+
+static void on_kick(struct gw_engine *e, uint32_t events, void *arg)
+{
+	struct signalfd_siginfo info;
+	struct post p;
+
+	(void)events;
+	(void)arg;
+	while (sys3(SYS_read, e->signal_fd, &info, sizeof(info)) > 0)
+		;
+	while (post_next(e, &p)) {
+		int ret = p.fn(e, p.arg);
+
+		if (!p.done)
+			continue;
+		*p.ret = ret;
+		__atomic_store_n(p.done, 1, __ATOMIC_RELEASE);
+		futex_wake(p.done);
+	}
+}
+
+static void on_events(struct gw_engine *e, uint32_t events, void *arg)
+{
+	(void)events;
+	(void)arg;
+	mm_drain_events(&e->mm);
+}
+
+/* ---- the loop ---- */
+
+static int until_tick(struct gw_engine *e)
+{
+	uint64_t now;
+
+	if (!e->tick_ms)
+		return -1;
+	now = clock_ns();
+	return e->tick_due > now ? (int)((e->tick_due - now) / 1000000) + 1 : 0;
+}
+
+static void service_once(struct gw_engine *e)
+{
+	struct epoll_event ev[8];
+	long n = sys6(SYS_epoll_pwait, e->epoll, SYS_ARG(ev), ARRAY_SIZE(ev), until_tick(e), 0, 8);
+
+	for (long i = 0; i < n; i++) {
+		struct watch *w = &e->watch[ev[i].data.u32];
+
+		if (w->fd >= 0)
+			w->fn(e, ev[i].events, w->arg);
+	}
+	if (e->tick_ms && clock_ns() >= e->tick_due) {
+		e->tick_due = clock_ns() + e->tick_ms * 1000000ULL;
+		e->tick_fn(e, e->tick_arg);
+	}
+}
+
+/* The program's descriptors came along with the copy of the table: it may wait for their last close. */
+static int service_open(struct gw_engine *e)
+{
+	uint64_t mask = 1ULL << (KICK_SIGNAL - 1);
+	int err;
+
+	sys3(SYS_close_range, 0, ~0U, 0);
+	for (uint32_t i = 0; i < WATCH_MAX; i++)
+		e->watch[i].fd = -1;
+	e->epoll = (int)sys1(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (e->epoll < 0)
+		return e->epoll;
+	e->signal_fd = (int)sys4(SYS_signalfd4, -1, &mask, sizeof(mask), SFD_NONBLOCK | SFD_CLOEXEC);
+	if (e->signal_fd < 0)
+		return e->signal_fd;
+	err = mmu_uffd_open(&e->mmu, &e->region);
+	if (err)
+		return err;
+	err = gw_watch(e, e->mmu->ops->event_fd(e->mmu), EPOLLIN, on_events, NULL);
+	return err ? err : gw_watch(e, e->signal_fd, EPOLLIN, on_kick, NULL);
+}
+
+static void service_ready(struct gw_engine *e, int err)
+{
+	e->start_error = err;
+	__atomic_store_n(&e->ready, 2, __ATOMIC_RELEASE);
+	futex_wake(&e->ready);
+}
+
+static int service_main(void *arg)
+{
+	struct gw_engine *e = arg;
+	bool again = e->mm.mmu != NULL;
+	int err = service_open(e);
+
+	if (!err && again)
+		mm_fork_child(&e->mm, e->mmu);
+	e->mm.mmu = e->mmu;
+	e->service.tid = (uint32_t)sys0(SYS_gettid);
+	service_ready(e, err);
+	while (!err && !e->stopping)
+		service_once(e);
+	if (!err)
+		mm_exit(&e->mm);
+	return 0;
+}
+
+int service_start(struct gw_engine *e)
+{
+	char *stack = e->service.stack ? e->service.stack : region_alloc(&e->region, THREAD_STACK);
+	int err;
+
+	if (!stack)
+		return -ENOMEM;
+	e->service = (struct thread){ .fn = service_main, .arg = e, .stack = stack, .name = "godwit" };
+	e->post_lock = LOCK_INIT(RANK_POST);
+	e->nr_posts = 0;
+	e->stopping = false;
+	e->tick_ms = 0;
+	e->ready = 1;
+	err = thread_start(&e->service, true);
+	if (err)
+		return err;
+	while (__atomic_load_n(&e->ready, __ATOMIC_ACQUIRE) == 1)
+		futex_wait(&e->ready, 1, 0);
+	if (e->start_error)
+		thread_join(&e->service);
+	return e->start_error;
+}
+
+static int stop_here(struct gw_engine *e, void *arg)
+{
+	(void)arg;
+	e->stopping = true;
+	return 0;
+}
+
+void service_stop(struct gw_engine *e)
+{
+	gw_call(e, stop_here, NULL);
+	thread_join(&e->service);
+}

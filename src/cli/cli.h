@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli - the godwit command. One file and one struct cli_command a command; help, parsing and
+ * dispatch read the same tables. Single-threaded.
+ */
+#ifndef GODWIT_CLI_H
+#define GODWIT_CLI_H
+
+#include "control/control.h"
+
+#include <cjson/cJSON.h>
+#include <godwit.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Exit statuses, a contract (godwit(1), EXIT STATUS). */
+enum cli_exit {
+	CLI_DONE = 0,
+	CLI_FAILED = 1,		/* usage or environment: nothing was done */
+	CLI_LEFT = 2,		/* it ran, and pages stayed behind */
+	CLI_NO_EXEC = 126,	/* run: CMD cannot be executed, as env(1) */
+	CLI_NO_CMD = 127,	/* run: CMD not found */
+};
+
+/* ---------------------------------------------------------------- args.c ---- */
+
+/* Every option of every command; one command's table holds those it takes. */
+enum cli_opt {
+	OPT_HELP,
+	OPT_JSON,
+	OPT_QUIET,
+	OPT_NODES,
+	OPT_NODE,
+	OPT_MAX_STALL,
+	OPT_NO_RECYCLE,
+	OPT_RATE,
+	OPT_DRY_RUN,
+	OPT_VERIFY,
+	OPT_BREAK_COW,
+	OPT_BATCH,
+	OPT_FORM,
+	OPT_QUERY,
+};
+
+struct cli_option {
+	enum cli_opt id;
+	char letter;		/* 0: only the long name */
+	const char *name;
+	const char *arg;	/* name of the value in the help; NULL: takes none */
+	const char *help;
+	uint64_t min, max;	/* max not 0: the value is a number in [min, max] */
+};
+
+struct cli_args;
+
+struct cli_command {
+	const char *name;
+	const char *usage;	/* after the name */
+	const char *summary;	/* one line, for the list of commands */
+	const char *text;	/* paragraphs, for the command's own help */
+	const struct cli_option *options;	/* ends with a NULL name; --json and --help are common to all */
+	int min, max;		/* operands; max -1: any number, and the first one ends the options */
+	int (*run)(const struct cli_args *args);
+};
+
+struct cli_value {
+	const struct cli_option *option;
+	const char *text;	/* NULL for an option without value */
+	uint64_t number;
+};
+
+/* A parsed command line. Strings point into argv. */
+struct cli_args {
+	const struct cli_command *cmd;
+	struct cli_value *values;
+	int nr_values;
+	char **operands;	/* ends with NULL */
+	int nr;
+};
+
+/* Parse what follows the command's name. Returns 0, or CLI_FAILED after saying why. */
+int args_parse(struct cli_args *args, const struct cli_command *cmd, int argc, char **argv);
+void args_end(struct cli_args *args);
+
+/* The nth value of an option, from 0, or NULL. */
+const struct cli_value *args_value(const struct cli_args *args, enum cli_opt id, int nth);
+bool args_has(const struct cli_args *args, enum cli_opt id);
+/* The last number given, or fallback. */
+uint64_t args_number(const struct cli_args *args, enum cli_opt id, uint64_t fallback);
+/* Help of one command, from its tables. */
+void args_help(const struct cli_command *cmd, FILE *to);
+
+/* ---------------------------------------------------------------- out.c ---- */
+
+/* "godwit: ..." as one line on stderr. Returns CLI_FAILED. */
+int say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same of something that is no error. */
+void say_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* "EBUSY"; numbers without a name become "errno 999". err may have either sign. */
+#define ERRNO_TEXT 24
+const char *errno_name(int err, char buf[ERRNO_TEXT]);
+
+enum tone { TONE_PLAIN, TONE_GOOD, TONE_BAD, TONE_HEAD };
+
+/* Escape sequences that begin and end a tone; empty unless stdout is a terminal that wants colours. */
+const char *tone_begin(enum tone tone);
+const char *tone_end(enum tone tone);
+
+/* "512.0M". buf is returned. */
+#define SIZE_TEXT 16
+const char *size_text(uint64_t bytes, char buf[SIZE_TEXT]);
+
+/* "0,2-3". buf is returned. */
+#define NODES_TEXT 200
+const char *nodes_text(gw_nodemask nodes, char buf[NODES_TEXT]);
+
+/* A name from elsewhere with everything that is not printable replaced; buf is returned. */
+const char *clean_text(const char *from, char *buf, size_t len);
+
+/* JSON. 64-bit numbers are written in full; addresses are texts, "0x7f12a000". */
+cJSON *json_object(void);
+cJSON *json_add_object(cJSON *object, const char *key);
+cJSON *json_add_array(cJSON *object, const char *key);
+cJSON *json_append_object(cJSON *array);
+void json_append_text(cJSON *array, const char *value);
+void json_add_u64(cJSON *object, const char *key, uint64_t value);
+void json_add_real(cJSON *object, const char *key, double value, int digits);
+void json_add_us(cJSON *object, const char *key, uint64_t ns);
+void json_add_bool(cJSON *object, const char *key, bool value);
+void json_add_null(cJSON *object, const char *key);
+void json_add_text(cJSON *object, const char *key, const char *value);
+void json_add_addr(cJSON *object, const char *key, uint64_t value);
+/* Print object as one line on to and free it. */
+void json_print(cJSON *object, FILE *to);
+
+/* ---------------------------------------------------------------- result.c ---- */
+
+struct migration {
+	int pid;
+	gw_nodemask from, to;
+	const struct gw_migrate_options *opt;
+	const struct gw_migrate_result *res;
+};
+
+void result_print(const struct migration *m);
+void result_print_json(const struct migration *m);
+/* One line on the terminal at stderr, rewritten each time. */
+void result_progress(const struct gw_migrate_result *res);
+void result_progress_end(void);
+/* What is left of the pages asked for. */
+uint64_t result_pages_left(const struct gw_migrate_result *res);
+
+/* ---------------------------------------------------------------- place.c ---- */
+
+/* A directory under which sockets of a user's processes may be. */
+struct place {
+	unsigned int uid;
+	char base[CTL_PATH_MAX];
+};
+
+#define PLACES_MAX 256
+
+/* The places where the socket of process pid, which is uid's, may be. Returns how many, at most PLACES_MAX. */
+int places_of_process(struct place *places, int pid, unsigned int uid);
+/* The places of all processes that the caller may speak to: its own, and for root everybody's. */
+int places_of_all(struct place *places);
+
+/* Read a whole small file, at most len - 1 bytes; a NUL is put behind them. Returns the bytes or -errno. */
+ssize_t file_read(const char *name, char *buf, size_t len);
+/* The user that a process runs as. Returns 0, -ENOENT, or -EACCES: there is one that we may not see. */
+int process_owner(int pid, unsigned int *uid);
+/* The name of a process: known, if the engine gave it, else the kernel's. buf is returned. */
+const char *process_name(int pid, const char *known, char *buf, size_t len);
+/* The name of a user, or the number. */
+const char *user_name(unsigned int uid, char *buf, size_t len);
+
+/* ---------------------------------------------------------------- session.c ---- */
+
+#define SESSION_TIMEOUT_MS 10000
+
+/* A conversation with the engine of one process. */
+struct session {
+	int pid;
+	struct ctl_client client;
+	struct ctl_message msg;		/* the last answer */
+};
+
+/* Connect to the engine of the process named by text. Returns 0, or CLI_FAILED after saying why. */
+int session_open(struct session *s, const char *text);
+void session_close(struct session *s);
+/* Say what a client function's error means. Returns CLI_FAILED. */
+int session_error(const struct session *s, int err);
+/* Receive the next message, which must be of type, or of other if that is not 0. 0 or CLI_FAILED. */
+int session_expect(struct session *s, enum ctl_type type, enum ctl_type other);
+/* Node lists as in numactl; CLI_FAILED after saying what is wrong with them. */
+int session_nodes(const struct session *s, const char *list, gw_nodemask *out);
+
+/* ---------------------------------------------------------------- need.c ---- */
+
+/* One thing that migration needs, or wants, of the machine. */
+struct need {
+	uint32_t bit;		/* enum gw_need */
+	const char *key;	/* in JSON */
+	const char *title;
+	const char *lack;	/* what is wrong when it is missing */
+	const char *mend;
+};
+
+/* The nth need, or NULL. */
+const struct need *need_get(int nth);
+/* The first one that is missing and without which nothing works, or NULL. */
+const struct need *need_missing(const struct gw_check_result *res);
+/* Probe; 0, or CLI_FAILED after saying in one line what is missing and the mend. */
+int need_all(void);
+
+/* ---------------------------------------------------------------- program.c ---- */
+
+/* Why a program would not load the engine. */
+enum program_kind {
+	PROGRAM_DYNAMIC,	/* it would */
+	PROGRAM_STATIC,
+	PROGRAM_32BIT,
+	PROGRAM_FOREIGN,	/* another architecture's */
+	PROGRAM_PRIVILEGED,	/* set-uid, set-gid, or with file capabilities */
+};
+
+/* Look at what execvp(name) would run; what cannot be found or read is PROGRAM_DYNAMIC: exec will say. */
+enum program_kind program_examine(const char *name);
+/* "is statically linked" */
+const char *program_reason(enum program_kind kind);
+
+/* The file of the engine to preload. Returns 0, or CLI_FAILED after saying where it was looked for. */
+int program_engine(char *buf, size_t len);
+
+/* ---------------------------------------------------------------- commands ---- */
+
+extern const struct cli_command cli_check, cli_run, cli_ps, cli_maps, cli_move, cli_migrate, cli_stat;
+
+#endif

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * godwit run: become CMD, with the engine preloaded and its nodes in the environment.
+ */
+#define _GNU_SOURCE 1
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SPEC_FORM "ram[,size=1G][,host=0][,name=fast][,distance=20]"
+#define SPECS_MAX 16384
+#define NODES_DEFAULT 2
+
+/* ---------------------------------------------------------------- nodes ---- */
+
+static int check_host(const char *spec, int host)
+{
+	char name[64];
+
+	if (host < 0)
+		return 0;
+	snprintf(name, sizeof(name), "/sys/devices/system/node/node%d", host);
+	/* Without NUMA in the kernel there is one node and no directory. */
+	if (access(name, F_OK) == 0 || (host == 0 && access("/sys/devices/system/node", F_OK) != 0))
+		return 0;
+	return say_error("node '%s': this machine has no NUMA node %d: see 'godwit check'", spec, host);
+}
+
+static int check_spec(const char *spec)
+{
+	struct gw_node_options opt = { .size = sizeof(opt) };
+	size_t at = 0;
+	int err = gw_node_parse(spec, &opt, &at);
+	char name[ERRNO_TEXT];
+
+	if (err == -EINVAL && at <= strlen(spec))
+		return say_error("node '%s': cannot read '%s': expected " SPEC_FORM, spec, spec + at);
+	if (err)
+		return say_error("node '%s': %s", spec, errno_name(err, name));
+	if (strchr(spec, ';'))
+		return say_error("node '%s': ';' cannot be part of it", spec);
+	return check_host(spec, opt.host);
+}
+
+/* "SPEC;SPEC" as the engine reads it. Returns the number of nodes, or -1 after saying why. */
+static int collect_nodes(const struct cli_args *args, char *buf, size_t len)
+{
+	uint64_t want = args_number(args, OPT_NODES, NODES_DEFAULT);
+	const struct cli_value *value;
+	size_t used = 0;
+	int nr;
+
+	if (args_has(args, OPT_NODES) && args_has(args, OPT_NODE)) {
+		say_error("run: --nodes and --node exclude each other");
+		return -1;
+	}
+	for (nr = 0;; nr++) {
+		bool given = args_has(args, OPT_NODE);
+		const char *spec = "ram";
+
+		value = args_value(args, OPT_NODE, nr);
+		if (given ? !value : (uint64_t)nr == want)
+			return nr;
+		if (given)
+			spec = value->text;
+		if (given && check_spec(spec))
+			return -1;
+		if (nr == GW_MAX_NODES || used + strlen(spec) + 2 > len) {
+			say_error("node '%s': more than %d nodes, or too long a list of them", spec,
+				  GW_MAX_NODES);
+			return -1;
+		}
+		used += (size_t)snprintf(buf + used, len - used, "%s%s", nr ? ";" : "", spec);
+	}
+}
+
+/* ---------------------------------------------------------------- environment ---- */
+
+static int set_env(const char *name, const char *value)
+{
+	if (value ? setenv(name, value, 1) : unsetenv(name))
+		return say_error("%s: %s", name, strerror(errno));
+	return 0;
+}
+
+/* Ours goes first; a nested run does not name it twice. */
+static int set_preload(const char *engine)
+{
+	const char *old = getenv("LD_PRELOAD");
+	size_t len = strlen(engine);
+	char *both;
+	int err;
+
+	if (!old || !*old)
+		return set_env("LD_PRELOAD", engine);
+	if (strncmp(old, engine, len) == 0 && (old[len] == '\0' || old[len] == ':'))
+		return 0;
+	if (asprintf(&both, "%s:%s", engine, old) < 0)
+		return say_error("out of memory");
+	err = set_env("LD_PRELOAD", both);
+	free(both);
+	return err;
+}
+
+static int set_environment(const struct cli_args *args, const char *engine, const char *nodes)
+{
+	const struct cli_value *stall = args_value(args, OPT_MAX_STALL, 0);
+
+	if (set_preload(engine) || set_env("GODWIT_NODES", nodes) ||
+	    set_env("GODWIT_STALL_US", stall ? stall->text : NULL) ||
+	    set_env("GODWIT_FLAGS", args_has(args, OPT_NO_RECYCLE) ? "no-recycle" : NULL) ||
+	    set_env("GODWIT_QUIET", args_has(args, OPT_QUIET) ? "1" : NULL))
+		return CLI_FAILED;
+	return 0;
+}
+
+/* ---------------------------------------------------------------- command ---- */
+
+/* stdout is CMD's, so this goes where godwit's own words go. */
+static void print_json(const char *cmd, int nr_nodes, enum program_kind kind)
+{
+	cJSON *object = json_object();
+
+	json_add_u64(object, "pid", (uint64_t)getpid());
+	json_add_text(object, "command", cmd);
+	json_add_u64(object, "nodes", (uint64_t)nr_nodes);
+	json_add_bool(object, "managed", kind == PROGRAM_DYNAMIC);
+	if (kind == PROGRAM_DYNAMIC)
+		json_add_null(object, "reason");
+	else
+		json_add_text(object, "reason", program_reason(kind));
+	json_print(object, stderr);
+}
+
+static int become(char **cmd)
+{
+	int err;
+
+	execvp(cmd[0], cmd);
+	err = errno;
+	say_error("'%s': %s", cmd[0], strerror(err));
+	return err == ENOENT ? CLI_NO_CMD : CLI_NO_EXEC;
+}
+
+static int run(const struct cli_args *args)
+{
+	char nodes[SPECS_MAX] = "", engine[PATH_MAX];
+	enum program_kind kind;
+	int nr_nodes = collect_nodes(args, nodes, sizeof(nodes));
+
+	if (nr_nodes < 0 || need_all() || program_engine(engine, sizeof(engine)))
+		return CLI_FAILED;
+	kind = program_examine(args->operands[0]);
+	if (args_has(args, OPT_JSON))
+		print_json(args->operands[0], nr_nodes, kind);
+	else if (kind != PROGRAM_DYNAMIC && !args_has(args, OPT_QUIET))
+		say_note("%s %s: it runs unmanaged", args->operands[0], program_reason(kind));
+	if (kind == PROGRAM_DYNAMIC && set_environment(args, engine, nodes))
+		return CLI_FAILED;
+	return become(args->operands);
+}
+
+static const struct cli_option options[] = {
+	{ OPT_NODES, 0, "nodes", "N", "that many virtual RAM nodes (default 2)", 1, GW_MAX_NODES },
+	{ OPT_NODE, 0, "node", "SPEC", "one node; repeat it; numbered from 0 in this order", 0, 0 },
+	{ OPT_MAX_STALL, 0, "max-stall", "US", "default bound of a stall in microseconds (50)", 1, 1000000 },
+	{ OPT_NO_RECYCLE, 0, "no-recycle", NULL, "never reuse a vacated page frame", 0, 0 },
+	{ OPT_QUIET, 'q', "quiet", NULL, "say nothing that is no error", 0, 0 },
+	{ .name = NULL },
+};
+
+const struct cli_command cli_run = {
+	.name = "run",
+	.usage = "[--nodes N | --node SPEC ...] [OPTION...] [--] CMD [ARG...]",
+	.summary = "start a program on memory nodes",
+	.text = "Become CMD with godwit's engine in it: same pid, signals and exit status.\n"
+		"Nothing moves until it is asked for.\n"
+		"SPEC: " SPEC_FORM "\n"
+		"Exits as CMD does; 127: CMD not found, 126: CMD cannot be executed, 1: godwit\n"
+		"cannot work here.",
+	.options = options,
+	.min = 1,
+	.max = -1,
+	.run = run,
+};

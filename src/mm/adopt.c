@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Adoption: the books are made to agree with what is present. Nothing of the program is intercepted;
+ * between two requests it may free and touch what it likes, and the next look finds out.
+ *
+ * A look at a range and the entry of its outcome are one step under mm->migrate: a page in flight
+ * would look absent.
+ */
+#include "mm/mm.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CHUNK (64UL << 20)
+
+struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags)
+{
+	struct page *page = page_make(&mm->pt, addr);
+
+	if (!page)
+		return NULL;
+	BUG_ON(page->flags & PG_PRESENT || page->refs);
+	page->refs = 1;
+	page->node = (uint8_t)node;
+	page->err = 0;
+	page->flags = flags | PG_PRESENT;
+	mm->pt.present += page_nr(page);
+	node_charge_force(mm->nodes, node, page_nr(page));
+	lru_add(mm, page);
+	return page;
+}
+
+void page_gone(struct mm *mm, struct page *page)
+{
+	if (!(page->flags & PG_PRESENT))
+		return;
+	if (page->flags & PG_LRU)
+		lru_del(mm, page);
+	mm->pt.present -= page_nr(page);
+	node_uncharge(mm->nodes, page->node, page_nr(page));
+	page->flags &= (uint8_t) ~(PG_PRESENT | PG_MIGRATION | PG_SWAPPED);
+	page->refs--;
+	if (!(page->flags & PG_ISOLATED)) {
+		page->flags &= (uint8_t)~PG_HUGE;
+		page_unuse(&mm->pt, page);
+	}
+}
+
+/* Only for a page on an LRU: one on a migration's list cannot change its size there. */
+void page_split(struct mm *mm, struct page *page)
+{
+	uint64_t addr = page_addr(&mm->pt, page);
+	int node = page->node;
+
+	BUG_ON(!(page->flags & PG_HUGE) || !(page->flags & PG_LRU));
+	page_gone(mm, page);
+	for (uint32_t i = 0; i < LEAF_PAGES; i++)
+		page_enter(mm, addr + i * PAGE_SIZE_, node, 0);
+}
+
+static void leaf_gone(struct mm *mm, uint64_t addr, uint64_t start, uint64_t end)
+{
+	uint64_t first = max_u64(addr, start), last = min_u64(addr + HUGE_SIZE_, end);
+	struct page *head = page_find(&mm->pt, addr);
+
+	if (head && head->flags & PG_HUGE) {
+		if (first > addr || last < addr + HUGE_SIZE_) {
+			if (head->flags & PG_LRU)
+				page_split(mm, head);
+			else
+				page_gone(mm, head);
+		} else {
+			page_gone(mm, head);
+			return;
+		}
+	}
+	for (uint64_t a = first; a < last; a += PAGE_SIZE_) {
+		struct page *page = page_find(&mm->pt, a);
+
+		if (!page)
+			return;
+		page_gone(mm, page);
+	}
+}
+
+void range_gone(struct mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t at = start;
+
+	while (leaf_next(&mm->pt, &at, end)) {
+		leaf_gone(mm, at, start, end);
+		at += HUGE_SIZE_;
+	}
+}
+
+/* ---- entering runs ---- */
+
+static int node_at(struct mm *mm, const int *where)
+{
+	return where ? node_of_host(mm->nodes, *where) : 0;
+}
+
+static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *where)
+{
+	struct page *page = page_find(&mm->pt, addr);
+
+	if (page && page->flags & PG_HUGE) {
+		if (!(page->flags & PG_LRU))
+			return 0;
+		page_split(mm, page);
+		page = page_find(&mm->pt, addr);
+	}
+	if (page && page->flags & PG_PRESENT) {
+		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
+		return 0;
+	}
+	if (page && page->refs)
+		return 0; /* on a migration's list, and came back meanwhile: the next look enters it */
+	return page_enter(mm, addr, node_at(mm, where), flags) ? 0 : -ENOMEM;
+}
+
+/* A THP takes the place of small pages: the node is that of the first that the books knew. */
+static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
+{
+	struct page *page = page_find(&mm->pt, addr);
+	int node = node_at(mm, where);
+
+	if (page && page->flags & PG_HUGE)
+		return 0;
+	if (page && page->flags & PG_PRESENT)
+		node = page->node;
+	for (uint32_t i = 0; page && i < LEAF_PAGES; i++)
+		if (page[i].flags & (PG_ISOLATED | PG_LOCKED))
+			return 0;
+	range_gone(mm, addr, addr + HUGE_SIZE_);
+	return page_enter(mm, addr, node, PG_HUGE) ? 0 : -ENOMEM;
+}
+
+static int enter_run(struct mm *mm, const struct mmu_run *run, const int *where)
+{
+	uint8_t flags = run->bits & MMU_PG_SWAPPED ? PG_SWAPPED : 0;
+	uint64_t addr = run->start;
+	int err = 0;
+
+	while (addr < run->end && !err) {
+		const int *w = where ? &where[(addr - run->start) / PAGE_SIZE_] : NULL;
+
+		if (run->bits & MMU_PG_HUGE && !(addr % HUGE_SIZE_) && addr + HUGE_SIZE_ <= run->end) {
+			err = enter_huge(mm, addr, w);
+			addr += HUGE_SIZE_;
+		} else {
+			err = enter_small(mm, addr, flags, w);
+			addr += PAGE_SIZE_;
+		}
+	}
+	return err;
+}
+
+/* Pages on host nodes: ask the kernel in pieces that fit the stack. */
+static int enter_bound(struct mm *mm, struct mmu_run run)
+{
+	int where[LEAF_PAGES], err = 0;
+	uint64_t end = run.end;
+
+	while (run.start < end && !err) {
+		run.end = min_u64(end, ALIGN_DOWN(run.start, HUGE_SIZE_) + HUGE_SIZE_);
+		err = mm->mmu->ops->where(mm->mmu, run.start, (int)((run.end - run.start) / PAGE_SIZE_), where);
+		if (!err) {
+			lock_acquire(&mm->lock);
+			err = enter_run(mm, &run, where);
+			lock_release(&mm->lock);
+		}
+		run.start = run.end;
+	}
+	return err;
+}
+
+static int adopt_run(struct mm *mm, const struct mmu_run *run, uint64_t *seen)
+{
+	int err;
+
+	lock_acquire(&mm->lock);
+	range_gone(mm, *seen, run->start);
+	*seen = run->end;
+	if (run->bits & MMU_PG_ZERO)
+		range_gone(mm, run->start, run->end);
+	lock_release(&mm->lock);
+	if (run->bits & MMU_PG_ZERO)
+		return 0;
+	if (node_any_host(mm->nodes))
+		return enter_bound(mm, *run);
+	lock_acquire(&mm->lock);
+	err = enter_run(mm, run, NULL);
+	lock_release(&mm->lock);
+	return err;
+}
+
+int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct mmu_run run[16];
+	uint64_t pos = start, seen = start;
+	int n, err = 0;
+
+	while (!err && (n = mm->mmu->ops->scan(mm->mmu, &pos, end, run, (int)ARRAY_SIZE(run))) > 0)
+		for (int i = 0; i < n && !err; i++)
+			err = adopt_run(mm, &run[i], &seen);
+	lock_acquire(&mm->lock);
+	range_gone(mm, seen, end);
+	lock_release(&mm->lock);
+	return err;
+}
+
+/* ---- everything ---- */
+
+static uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct mmu_run run[32];
+	uint64_t pos = start, nr = 0;
+	int n;
+
+	while ((n = mm->mmu->ops->scan(mm->mmu, &pos, end, run, (int)ARRAY_SIZE(run))) > 0)
+		for (int i = 0; i < n; i++)
+			if (!(run[i].bits & MMU_PG_ZERO))
+				nr += (run[i].end - run[i].start) / PAGE_SIZE_;
+	return nr;
+}
+
+static enum area_kind exclusion_kind(const struct exclusion *x)
+{
+	return x->tid == EXCLUDE_OPT_OUT ? AREA_EXCLUDED : AREA_STACK;
+}
+
+static void count_excluded(struct mm *mm, const struct span *s, uint64_t *unmanaged)
+{
+	for (uint32_t i = 0; i < mm->excluded.nr; i++) {
+		struct exclusion x = mm->excluded.range[i];
+		uint64_t start = max_u64(x.start, s->start), end = min_u64(x.end, s->end);
+
+		if (start < end && x.tid != EXCLUDE_PIN)
+			unmanaged[exclusion_kind(&x)] += count_present(mm, start, end);
+	}
+}
+
+static int adopt_span(struct mm *mm, const struct span *s, uint64_t *unmanaged)
+{
+	int err = 0;
+
+	if (s->kind != AREA_MANAGED) {
+		if (unmanaged && s->kind != AREA_OWN)
+			unmanaged[s->kind] += count_present(mm, s->start, s->end);
+		return 0;
+	}
+	for (uint64_t at = s->start; at < s->end && !err; at += CHUNK)
+		err = adopt_range(mm, at, min_u64(at + CHUNK, s->end));
+	if (unmanaged)
+		count_excluded(mm, s, unmanaged);
+	return err;
+}
+
+int adopt_all(struct mm *mm, uint64_t *unmanaged)
+{
+	uint64_t seen = 0;
+	int err = spans_load(mm);
+
+	exclude_refresh(mm);
+	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
+		const struct span *s = &mm->spans.span[i];
+
+		if (s->kind == AREA_MANAGED) {
+			lock_acquire(&mm->lock);
+			range_gone(mm, seen, s->start);
+			lock_release(&mm->lock);
+			seen = s->end;
+		}
+		err = adopt_span(mm, s, unmanaged);
+	}
+	if (!err) {
+		lock_acquire(&mm->lock);
+		range_gone(mm, seen, UINT64_MAX - HUGE_SIZE_);
+		mm->stale = false;
+		lock_release(&mm->lock);
+	}
+	return err;
+}

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One batch in flight: the steps of page migration, as named twins.
+ *
+ *   batch_prepare      frames to come in, empty slots to leave into           batch_settle
+ *   batch_unmap        lock the pages, migration entries, move out            batch_remap
+ *   batch_copy         contents
+ *
+ * Plain: unmap, copy, remap. Transactional: copy first, while the program reads and writes, then
+ * unmap, compare, copy again what changed, remap: the window is shorter, the work is more. In both
+ * the copy that counts is made from slots that nobody else can write: who had pinned the page made
+ * the move out refuse.
+ *
+ * Slot i of both runs belongs to page i throughout. The runs are the top of a half's stack of frames
+ * and the empty slots above its twin's; what a failed page leaves in the middle is dropped, so that the
+ * stacks stay whole.
+ */
+#include "mm/mm.h"
+
+#include <errno.h>
+
+#define OUT_TRIES 4		/* while pages are out nobody waits long for an event to pass */
+#define BUSY_TRIES 3
+
+static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
+{
+	return run + i * b->unit;
+}
+
+/* ---- frames ---- */
+
+static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
+{
+	uint64_t from = h->base + h->full * a->unit, len = (nr - h->full) * a->unit, pos = from;
+	struct mmu_run run;
+	int err;
+
+	if (h->full >= nr)
+		return 0;
+	err = mm->mmu->ops->populate(mm->mmu, from, len);
+	if (err)
+		return -ENOMEM;
+	if (a->unit == HUGE_SIZE_ &&
+	    (mm->mmu->ops->scan(mm->mmu, &pos, from + len, &run, 1) != 1 || !(run.bits & MMU_PG_HUGE) || run.end < from + len)) {
+		mm->mmu->ops->drop(mm->mmu, from, len);
+		return -ENOMEM;
+	}
+	h->full = nr;
+	return 0;
+}
+
+static void slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
+{
+	uint32_t most = a->slots - nr;
+
+	if (h->full <= most)
+		return;
+	mm->mmu->ops->drop(mm->mmu, h->base + most * a->unit, (h->full - most) * a->unit);
+	mm->stats.dropped += (h->full - most) * (a->unit / PAGE_SIZE_);
+	h->full = most;
+}
+
+static struct arena *arena_for(struct mm *mm, int node, enum arena_class class, bool huge)
+{
+	bool made;
+	struct arena *a = node_arena(mm->nodes, node, class, huge, &made);
+
+	if (a && made && mm->mmu->ops->track(mm->mmu, arena_start(a), arena_bytes(a)))
+		BUG_ON("an arena cannot be tracked");
+	return a;
+}
+
+static int batch_prepare(struct mm *mm, struct batch *b, enum arena_class class)
+{
+	bool huge = b->unit == HUGE_SIZE_;
+	struct arena *to = arena_for(mm, b->dest[0], class, huge), *from = arena_for(mm, b->source, class, huge);
+	int err;
+
+	if (!to || !from)
+		return -ENOMEM;
+	b->frame_half = arena_fuller(to);
+	b->out_half = arena_twin(from, to == from ? b->frame_half : arena_fuller(from));
+	err = frames_ready(mm, to, b->frame_half, b->want);
+	if (err)
+		return err;
+	slots_ready(mm, from, b->out_half, b->want);
+	b->frames = b->frame_half->base + (b->frame_half->full - b->want) * b->unit;
+	b->out = b->out_half->base + b->out_half->full * b->unit;
+	return 0;
+}
+
+static void drop_slot(struct mm *mm, struct batch *b, uint64_t at)
+{
+	mm->mmu->ops->drop(mm->mmu, at, b->unit);
+	mm->stats.dropped += b->unit / PAGE_SIZE_;
+}
+
+static bool slot_is_huge(struct mm *mm, uint64_t at)
+{
+	struct mmu_run run;
+
+	return mm->mmu->ops->scan(mm->mmu, &at, at + HUGE_SIZE_, &run, 1) == 1 && run.bits & MMU_PG_HUGE &&
+	       run.end - run.start == HUGE_SIZE_;
+}
+
+/* Vacated slots become free frames, from the first on; what lies behind a gap is dropped. */
+static void settle_out(struct mm *mm, struct batch *b)
+{
+	bool keep = __atomic_load_n(&mm->recycle, __ATOMIC_RELAXED);
+
+	for (uint32_t i = 0; i < b->nr; i++) {
+		if (b->state[i] == SLOT_STAYS)
+			keep = false;
+		else if (keep && (b->unit == PAGE_SIZE_ || slot_is_huge(mm, slot(b->out, b, i))))
+			b->out_half->full++;
+		else
+			drop_slot(mm, b, slot(b->out, b, i));
+	}
+}
+
+/* Frames that came in are gone from the top; those left over below the first of them stay. */
+static void settle_frames(struct mm *mm, struct batch *b)
+{
+	uint32_t left = 0;
+
+	while (left < b->nr && b->state[left] != SLOT_IN)
+		left++;
+	if (left == b->nr)
+		return; /* none was used */
+	b->frame_half->full -= b->nr - left;
+	for (uint32_t i = left; i < b->nr; i++)
+		if (b->state[i] != SLOT_IN)
+			drop_slot(mm, b, slot(b->frames, b, i));
+}
+
+/*
+ * A huge frame in 512 pieces can be of no further use: both slots are dropped whole. A piece that
+ * has moved in leaves a hole, which does not matter.
+ */
+static void settle_exploded(struct mm *mm, struct batch *b)
+{
+	mm->mmu->ops->drop(mm->mmu, b->out, HUGE_SIZE_);
+	mm->mmu->ops->drop(mm->mmu, b->frames, HUGE_SIZE_);
+	b->frame_half->full--;
+}
+
+static void batch_settle(struct mm *mm, struct batch *b, bool was_huge)
+{
+	if (was_huge && b->unit == PAGE_SIZE_) {
+		settle_exploded(mm, b);
+		return;
+	}
+	settle_frames(mm, b);
+	settle_out(mm, b);
+}
+
+/* ---- moving runs ---- */
+
+/* Pages i.. that follow each other in memory and are in this state. */
+static uint32_t run_length(const struct batch *b, uint32_t i, enum slot_state state)
+{
+	uint32_t n = 1;
+
+	while (i + n < b->nr && b->state[i + n] == state && b->addr[i + n] == b->addr[i] + n * b->unit)
+		n++;
+	return n;
+}
+
+static uint32_t run_to_unmap(const struct batch *b, uint32_t i)
+{
+	uint32_t nr = run_length(b, i, SLOT_STAYS), n = 1;
+
+	while (n < nr && !b->err[i + n])
+		n++;
+	return n;
+}
+
+/* Returns the bytes moved; *err is why not more. An error after progress is asked for again, from there. */
+static uint64_t move_run(struct mm *mm, uint64_t dst, uint64_t src, uint64_t len, bool wake, int *err)
+{
+	uint64_t done = 0;
+
+	*err = 0;
+	while (done < len) {
+		struct mmu_moved mv = mm->mmu->ops->move(mm->mmu, dst + done, src + done, len - done, wake);
+
+		done += mv.done;
+		if (mv.err && !mv.done) {
+			*err = mv.err;
+			break;
+		}
+	}
+	return done;
+}
+
+/* The reader may be asleep: read what is there ourselves, and let the thread that waits for it run. */
+static void events_pass(struct mm *mm)
+{
+	mm_drain_events_locked(mm);
+	sys0(SYS_sched_yield);
+}
+
+static void entry_clear(struct batch *b, uint32_t i)
+{
+	if (b->page[i])
+		b->page[i]->flags &= (uint8_t) ~(PG_LOCKED | PG_MIGRATION);
+}
+
+/* ---- unmap ---- */
+
+void batch_explode(struct mm *mm)
+{
+	struct batch *b = &mm->batch;
+	struct page *head = b->page[0];
+	uint64_t addr = b->addr[0];
+
+	BUG_ON(b->unit != HUGE_SIZE_ || b->nr != 1);
+	if (head) {
+		page_gone(mm, head);
+		node_uncharge(mm->nodes, b->dest[0], LEAF_PAGES);
+		head->flags = 0;
+		head->refs = 0;
+		page_unuse(&mm->pt, head);
+	}
+	b->unit = PAGE_SIZE_;
+	b->nr = LEAF_PAGES;
+	for (uint32_t i = 0; i < LEAF_PAGES; i++) {
+		b->page[i] = NULL;
+		b->addr[i] = addr + i * PAGE_SIZE_;
+		b->state[i] = b->state[0];
+		b->err[i] = 0;
+		b->dest[i] = b->dest[0];
+	}
+}
+
+/* A huge page went only in part: its parts go on by themselves. */
+static void unmap_huge_part(struct mm *mm, struct batch *b, uint64_t done, int err)
+{
+	batch_explode(mm);
+	for (uint32_t i = 0; i < LEAF_PAGES; i++) {
+		b->state[i] = i < done / PAGE_SIZE_ ? SLOT_OUT : SLOT_STAYS;
+		b->err[i] = b->state[i] == SLOT_STAYS ? (int16_t)err : 0;
+		if (b->state[i] == SLOT_STAYS)
+			page_enter(mm, b->addr[i], b->source, 0);
+	}
+}
+
+/*
+ * What an event has told since the pages were chosen: a page may have left its address; and where the
+ * window has a gap a page must not go out, for nobody would wait for it.
+ */
+static void batch_check(struct mm *mm, struct batch *b, uint32_t from)
+{
+	for (uint32_t i = from; i < b->nr; i++) {
+		struct page *page = b->page[i];
+
+		if (!(page->flags & PG_PRESENT))
+			b->err[i] = -ENOENT;
+		else if (mm->window_torn)
+			b->err[i] = -EAGAIN;
+		else
+			continue;
+		entry_clear(b, i);
+	}
+}
+
+/* try_to_unmap(): one run; returns the entries dealt with. */
+static uint32_t unmap_run(struct mm *mm, struct batch *b, uint32_t i, int *tries)
+{
+	uint32_t nr = run_to_unmap(b, i), n;
+	uint64_t done;
+	int err;
+
+	done = move_run(mm, slot(b->out, b, i), b->addr[i], nr * b->unit, false, &err);
+	n = (uint32_t)(done / b->unit);
+	for (uint32_t k = i; k < i + n; k++)
+		b->state[k] = SLOT_OUT;
+	if (!err)
+		return n;
+	if (b->unit == HUGE_SIZE_ && done % HUGE_SIZE_) {
+		unmap_huge_part(mm, b, done, err);
+		return LEAF_PAGES;
+	}
+	if (err == -EAGAIN && (*tries)-- > 0) {
+		events_pass(mm);
+		batch_check(mm, b, i + n);
+		return n;
+	}
+	b->err[i + n] = (int16_t)err;
+	entry_clear(b, i + n);
+	return n + 1;
+}
+
+/* A page that is a hole stays with -ENOENT: its slot is empty. */
+static void batch_unmap(struct mm *mm, struct batch *b)
+{
+	int tries = OUT_TRIES;
+
+	b->waited = 0;
+	b->nr = b->want;
+	for (uint32_t i = 0; i < b->nr; i++) {
+		b->state[i] = SLOT_STAYS;
+		b->err[i] = 0;
+		b->page[i]->flags |= PG_LOCKED | PG_MIGRATION;
+	}
+	batch_check(mm, b, 0);
+	for (uint32_t i = 0; i < b->nr;)
+		i += b->err[i] ? 1 : unmap_run(mm, b, i, &tries);
+}
+
+/* ---- copy ---- */
+
+/* Whole runs at once: slots follow each other even where addresses do not. */
+static void batch_copy(struct mm *mm, struct batch *b)
+{
+	for (uint32_t i = 0, n; i < b->nr; i += n) {
+		n = 1;
+		if (b->state[i] != SLOT_OUT)
+			continue;
+		while (i + n < b->nr && b->state[i + n] == SLOT_OUT)
+			n++;
+		mm->mmu->ops->copy(mm->mmu, slot(b->frames, b, i), slot(b->out, b, i), n * b->unit);
+	}
+}
+
+/* The transaction's first half; false: the program unmapped some of it, so there is nothing to build on. */
+static bool batch_precopy(struct mm *mm, struct batch *b)
+{
+	for (uint32_t i = 0, n; i < b->want; i += n) {
+		uint64_t len;
+
+		for (n = 1; i + n < b->want && b->addr[i + n] == b->addr[i] + n * b->unit;)
+			n++;
+		len = n * b->unit;
+		if (mm->mmu->ops->peek(mm->mmu, slot(b->frames, b, i), b->addr[i], len) != (int64_t)len)
+			return false;
+	}
+	return true;
+}
+
+static void batch_recopy(struct mm *mm, struct batch *b)
+{
+	for (uint32_t i = 0; i < b->nr; i++)
+		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_) {
+			uint64_t dst = slot(b->frames, b, i) + at, src = slot(b->out, b, i) + at;
+
+			if (mm->mmu->ops->same(mm->mmu, dst, src, PAGE_SIZE_))
+				continue;
+			mm->mmu->ops->copy(mm->mmu, dst, src, PAGE_SIZE_);
+			mm->stats.recopied++;
+		}
+}
+
+/* Both sums must agree; a copy that does not is made again, and a frame that cannot hold it is a broken machine. */
+static void batch_verify(struct mm *mm, struct batch *b, struct progress *p)
+{
+	for (uint32_t i = 0; i < b->nr; i++) {
+		uint64_t dst = slot(b->frames, b, i), src = slot(b->out, b, i);
+		int tries = 3;
+
+		if (b->state[i] != SLOT_OUT)
+			continue;
+		while (mm->mmu->ops->sum(mm->mmu, src, b->unit) != mm->mmu->ops->sum(mm->mmu, dst, b->unit)) {
+			p->verify_errors++;
+			BUG_ON(!tries--);
+			mm->mmu->ops->copy(mm->mmu, dst, src, b->unit);
+		}
+	}
+}
+
+/* ---- remap ---- */
+
+static void page_lost(struct mm *mm, struct batch *b, uint32_t i)
+{
+	int err = mm->mmu->ops->poison(mm->mmu, b->addr[i]);
+
+	b->state[i] = SLOT_GONE;
+	mm->stats.poisoned++;
+	base_log("a page could not be brought back: its next touch is SIGBUS", err ? " (and could not be poisoned)" : "");
+}
+
+/*
+ * What stopped a page from being moved in. The mapping has gone: so has the page. It has changed its
+ * attributes (mprotect, mlock): a new page with the content is right. Anything else is tried again.
+ */
+static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, int *busy)
+{
+	if (err == -EAGAIN || (err == -EBUSY && (*busy)-- > 0)) {
+		events_pass(mm);
+		return;
+	}
+	if (b->unit == HUGE_SIZE_ && err != -ENOENT) {
+		batch_explode(mm);
+		return;
+	}
+	if (err == -EINVAL || err == -EBUSY || err == -ENOMEM) {
+		err = mm->mmu->ops->copy_in(mm->mmu, b->addr[i], slot(b->frames, b, i));
+		if (!err)
+			mm->stats.copied_in++;
+	}
+	if (!err)
+		b->state[i] = SLOT_IN;
+	else if (err == -EAGAIN)
+		events_pass(mm);
+	else if (err == -ENOENT || err == -EEXIST || err == -EINVAL || err == -ESRCH)
+		b->state[i] = SLOT_GONE;
+	else
+		page_lost(mm, b, i);
+}
+
+static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr, int *busy)
+{
+	int err;
+	uint64_t done = move_run(mm, b->addr[i], slot(b->frames, b, i), nr * b->unit, true, &err);
+	uint32_t n = (uint32_t)(done / b->unit);
+
+	for (uint32_t k = i; k < i + n; k++)
+		b->state[k] = SLOT_IN;
+	if (!err)
+		return;
+	if (b->unit == HUGE_SIZE_ && done) {
+		batch_explode(mm);
+		for (uint32_t k = 0; k < done / PAGE_SIZE_; k++)
+			b->state[k] = SLOT_IN;
+	} else if (err == -EINVAL && nr > 1 && !n) {
+		/* the run crosses what are two mappings now: page by page */
+		for (uint32_t k = i; k < i + nr && b->state[k] == SLOT_OUT; k++)
+			remap_run(mm, b, k, 1, busy);
+	} else {
+		remap_refused(mm, b, i + n, err, busy);
+	}
+}
+
+/* remove_migration_ptes(): true when nothing is out any more. */
+static bool batch_remap(struct mm *mm, struct batch *b)
+{
+	bool all = true;
+	int busy = BUSY_TRIES;
+
+	for (uint32_t i = 0; i < b->nr; i++) {
+		if (b->state[i] != SLOT_OUT)
+			continue;
+		remap_run(mm, b, i, run_length(b, i, SLOT_OUT), &busy);
+		all = all && b->state[i] != SLOT_OUT;
+	}
+	for (uint32_t i = 0; i < b->nr && all; i++)
+		all = b->state[i] != SLOT_OUT;
+	return all;
+}
+
+static void batch_finish(struct mm *mm, struct batch *b)
+{
+	for (uint32_t i = 0; i < b->nr; i++) {
+		entry_clear(b, i);
+		if (b->state[i] == SLOT_GONE)
+			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
+		/* a page that never went out has left no frame behind */
+		if (b->state[i] == SLOT_STAYS && b->err[i] == -ENOENT && b->page[i])
+			page_gone(mm, b->page[i]);
+	}
+}
+
+uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class)
+{
+	struct batch *b = &mm->batch;
+	bool huge = b->unit == HUGE_SIZE_, done;
+	uint64_t start, window;
+	int err = batch_prepare(mm, b, class);
+
+	if (err) {
+		for (uint32_t i = 0; i < b->want; i++) {
+			b->state[i] = SLOT_STAYS;
+			b->err[i] = (int16_t)err;
+		}
+		return 0;
+	}
+	if (form == FORM_TRANSACTIONAL && !batch_precopy(mm, b))
+		form = FORM_PLAIN;
+	start = clock_ns();
+	lock_acquire(&mm->lock);
+	batch_unmap(mm, b);
+	lock_release(&mm->lock);
+	if (form == FORM_PLAIN)
+		batch_copy(mm, b);
+	else
+		batch_recopy(mm, b);
+	if (rq->verify)
+		batch_verify(mm, b, rq->progress);
+	do {
+		lock_acquire(&mm->lock);
+		done = batch_remap(mm, b);
+		lock_release(&mm->lock);
+	} while (!done);
+	window = clock_ns() - start;
+	lock_acquire(&mm->lock);
+	batch_finish(mm, b);
+	lock_release(&mm->lock);
+	batch_settle(mm, b, huge);
+	mm->stats.batches++;
+	mm->stats.transactional += form == FORM_TRANSACTIONAL;
+	return window;
+}

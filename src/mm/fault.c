@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Faults and events: what the kernel reports of tracked memory.
+ *
+ * A touch of a page in flight needs no answer: the thread sleeps in the kernel until the page is moved
+ * in, which wakes it, and it redoes its fault (do_swap_page() waiting on a migration entry). A touch
+ * of a page that never was gets a page of zeroes.
+ *
+ *   program thread                      reader / migration (mm->lock held)
+ *   ------------------------------      ----------------------------------------------
+ *   munmap: mapping goes, waits         read event; page off the books, SLOT_GONE
+ *   madvise: waits, then pages go       (a move meanwhile: refused, -EAGAIN)
+ *   ... is scheduled again ...          moves are allowed again; nothing of the range comes back
+ */
+#include "mm/mm.h"
+
+#include <errno.h>
+
+#define DRAIN_MAX 256
+
+static struct batch *in_flight(struct mm *mm)
+{
+	return mm->batch.nr ? &mm->batch : NULL;
+}
+
+static bool batch_holds(struct mm *mm, uint64_t addr)
+{
+	struct batch *b = in_flight(mm);
+
+	for (uint32_t i = 0; b && i < b->nr; i++)
+		if (b->state[i] == SLOT_OUT && addr >= b->addr[i] && addr < b->addr[i] + b->unit)
+			return true;
+	return false;
+}
+
+static void on_fault(struct mm *mm, const struct mmu_event *ev)
+{
+	struct page *page = page_find(&mm->pt, ev->addr);
+
+	if ((page && page->flags & PG_MIGRATION) || batch_holds(mm, ev->addr)) {
+		mm->stats.faults_waited++;
+		mm->batch.waited++;
+		return;
+	}
+	if (!mm->mmu->ops->fill_zero(mm->mmu, ev->addr))
+		mm->stats.faults_filled++;
+	else
+		/* somebody was faster, the mapping has gone, or an event is unread: let it fault again */
+		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
+}
+
+/* A huge page in flight that is only partly meant is taken apart first. */
+static void batch_part(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct batch *b = in_flight(mm);
+
+	if (b && b->unit == HUGE_SIZE_ && b->state[0] == SLOT_OUT && start < b->addr[0] + b->unit && end > b->addr[0] &&
+	    (start > b->addr[0] || end < b->addr[0] + b->unit))
+		batch_explode(mm);
+}
+
+/*
+ * The program's own zap comes at some time after the event has been read, and a page that is out
+ * just then would be missed by it and come back. So the pages go now; the second zap finds nothing.
+ */
+static void zap_now(struct mm *mm, const struct mmu_event *ev)
+{
+	if (mm->mmu->ops->drop(mm->mmu, ev->addr, ev->end - ev->addr))
+		mm->window_torn = true;
+}
+
+static void on_gone(struct mm *mm, const struct mmu_event *ev)
+{
+	struct batch *b;
+
+	batch_part(mm, ev->addr, ev->end);
+	b = in_flight(mm);
+	for (uint32_t i = 0; b && i < b->nr; i++)
+		if (b->state[i] == SLOT_OUT && b->addr[i] < ev->end && b->addr[i] + b->unit > ev->addr) {
+			b->state[i] = SLOT_GONE;
+			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
+		}
+	if (mm->forking)
+		mm->stale = true;
+	else
+		range_gone(mm, ev->addr, ev->end);
+	if (ev->type == MMU_EV_REMOVE)
+		zap_now(mm, ev);
+	else
+		mm->window_torn = true; /* what is mapped there next is not tracked */
+}
+
+/* Pages in flight follow to the new address; true: there were some. */
+static bool batch_follow(struct mm *mm, const struct mmu_event *ev)
+{
+	struct batch *b;
+	bool any = false;
+
+	batch_part(mm, ev->addr, ev->end);
+	b = in_flight(mm);
+	for (uint32_t i = 0; b && i < b->nr; i++) {
+		if (b->state[i] != SLOT_OUT || b->addr[i] < ev->addr || b->addr[i] >= ev->end)
+			continue;
+		if (b->page[i]) {
+			/* the entry stays behind; the page is entered anew when it has arrived */
+			page_gone(mm, b->page[i]);
+			b->page[i]->flags &= (uint8_t) ~(PG_LOCKED | PG_ISOLATED | PG_HUGE);
+			b->page[i]->refs = 0;
+			page_unuse(&mm->pt, b->page[i]);
+			b->page[i] = NULL;
+			node_uncharge(mm->nodes, b->dest[i], b->unit / PAGE_SIZE_);
+		}
+		mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
+		b->addr[i] += ev->to - ev->addr;
+		any = true;
+	}
+	return any;
+}
+
+static void books_follow(struct mm *mm, const struct mmu_event *ev)
+{
+	for (uint64_t addr = ev->addr; addr < ev->end; addr += PAGE_SIZE_) {
+		struct page *page = page_find(&mm->pt, addr), *to;
+		int node;
+
+		if (!page || !(page->flags & PG_PRESENT) || page->flags & PG_HUGE)
+			continue;
+		node = page->node;
+		page_gone(mm, page);
+		to = page_find(&mm->pt, addr - ev->addr + ev->to);
+		if (!to || !(to->flags & (PG_PRESENT | PG_HUGE) || to->refs))
+			page_enter(mm, addr - ev->addr + ev->to, node, 0);
+	}
+	range_gone(mm, ev->addr, ev->end);
+}
+
+static void on_remap(struct mm *mm, const struct mmu_event *ev)
+{
+	uint64_t len = ev->end - ev->addr;
+	bool flying = batch_follow(mm, ev);
+
+	mm->window_torn = true;
+	if (mm->forking)
+		mm->stale = true;
+	else
+		books_follow(mm, ev);
+	/* the tracking went along; nothing will close it there but us */
+	if (!flying)
+		mm->mmu->ops->untrack(mm->mmu, ev->to, len);
+	else if (mm->nr_strays < STRAYS)
+		mm->stray[mm->nr_strays++] = (struct span){ .start = ev->to, .end = ev->to + len };
+}
+
+/*
+ * A fork that did not pass through libc. The child has holes where pages are in flight: fill them
+ * from the slots that the pages left into, then let the child go.
+ */
+static void on_fork(struct mm *mm, const struct mmu_event *ev)
+{
+	struct batch *b = in_flight(mm);
+
+	for (uint32_t i = 0; b && i < b->nr; i++)
+		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
+			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
+	mm->mmu->ops->close_child(mm->mmu, ev->child);
+	mm->stats.forks++;
+}
+
+void mm_drain_events_locked(struct mm *mm)
+{
+	static void (*const handler[])(struct mm *mm, const struct mmu_event *ev) = {
+		[MMU_EV_FAULT] = on_fault, [MMU_EV_REMOVE] = on_gone, [MMU_EV_UNMAP] = on_gone,
+		[MMU_EV_REMAP] = on_remap, [MMU_EV_FORK] = on_fork,
+	};
+	struct mmu_event ev;
+
+	for (int i = 0; i < DRAIN_MAX && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
+		mm->stats.events[ev.type]++;
+		handler[ev.type](mm, &ev);
+	}
+}
+
+void mm_drain_events(struct mm *mm)
+{
+	lock_acquire(&mm->lock);
+	mm_drain_events_locked(mm);
+	lock_release(&mm->lock);
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mm - the pages of this process: adoption, books, LRU, migration, faults and events.
+ *
+ * Locks (see lock ranks in base.h)
+ *   mm->migrate   one batch in flight, or one look at what is present; held over the window
+ *   mm->lock      books, windows, the state of the batch; held for one kernel call at most, so that
+ *                 the thread that reads events never waits longer
+ *
+ * The rule that makes events and migration agree: an event is read, and the books are changed for it,
+ * under mm->lock; a move into or out of managed memory is made under mm->lock too. The kernel refuses
+ * moves while an event is unread. So a move sees either no event, or books that know of it.
+ *
+ * Context: engine threads, unless said otherwise; nothing here allocates or touches managed memory
+ * but through the mmu.
+ */
+#ifndef GODWIT_MM_H
+#define GODWIT_MM_H
+
+#include "base/base.h"
+#include "mm/page.h"
+#include "mmu/mmu.h"
+#include "node/node.h"
+#include "policy/policy.h"
+
+#define BATCH_MAX 512U
+#define STRAYS 8U
+#define ERRNO_MAX_ 134
+
+enum migrate_mode {
+	MIGRATE_ASYNC,		/* one pass, no waiting */
+	MIGRATE_SYNC,		/* several passes; unshares pages that a dead child left shared */
+};
+
+enum migrate_reason { MR_SYSCALL, MR_NUMA_MISPLACED, MR_DEMOTION, MR_NR };
+
+/* Why memory is not managed; order as enum gw_unmanaged. */
+enum area_kind { AREA_FILE, AREA_SHARED, AREA_READONLY, AREA_STACK, AREA_EXCLUDED, AREA_OTHER, AREA_KINDS, AREA_MANAGED, AREA_OWN };
+
+struct area {
+	uint64_t start, end;
+	uint64_t offset;
+	uint32_t prot;
+	enum area_kind kind;
+	const char *name;	/* into the reader's buffer */
+};
+
+/* One mapping as it was when last looked at. A window is opened inside one span. */
+struct span {
+	uint64_t start, end;
+	uint8_t kind;		/* enum area_kind */
+	uint8_t class;		/* enum arena_class */
+};
+
+struct spans {
+	struct span *span;
+	uint32_t nr, cap;
+};
+
+/* Ranges that stay where they are: opted out, pinned, or a thread's (its tid) while it lives. */
+#define EXCLUDE_OPT_OUT 0U
+#define EXCLUDE_PIN ~0U
+
+struct exclusion {
+	uint64_t start, end;
+	uint32_t tid;
+};
+
+#define EXCLUSIONS_MAX 16384U
+
+struct exclusions {
+	struct exclusion *range;
+	uint32_t nr;
+};
+
+enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
+
+/*
+ * The batch in flight. Slot i of both runs belongs to page i. Protected by mm->lock (state, addr,
+ * page) and mm->migrate (the rest).
+ */
+struct batch {
+	uint32_t want;			/* pages chosen */
+	uint32_t nr;			/* pages in flight: 0 before the first is locked and after the last is settled */
+	uint64_t unit;			/* bytes a page: 4 KiB or 2 MiB */
+	uint8_t source;			/* node of the first page */
+	struct page *page[BATCH_MAX];
+	uint64_t addr[BATCH_MAX];	/* mremap may change it */
+	uint8_t state[BATCH_MAX];	/* enum slot_state */
+	int16_t err[BATCH_MAX];
+	uint8_t dest[BATCH_MAX];
+	uint64_t out;			/* run of empty slots that pages leave into */
+	uint64_t frames;		/* run of frames that come in */
+	struct half *out_half, *frame_half;
+	uint32_t waited;
+};
+
+struct mm_stats {
+	uint64_t faults_waited, faults_filled;
+	uint64_t events[MMU_EV_FORK + 1];
+	uint64_t moved[NODE_MAX][NODE_MAX];
+	uint64_t failed[ERRNO_MAX_];
+	uint64_t batches, retries, transactional, recopied, copied_in, unshared, dropped, poisoned, forks;
+	struct hist window, window_huge;
+};
+
+/* What one request has done; read by others while it runs (each field by itself). */
+struct progress {
+	uint64_t total, done, moved, huge, gone, failed_pages;
+	uint64_t failed[ERRNO_MAX_];
+	uint64_t batches, retries, passes, verify_errors;
+	uint64_t would_small, would_huge, would_swapped;
+	uint64_t unmanaged[AREA_KINDS];
+	uint32_t batch_last, form_last;
+	struct hist window, window_huge;
+};
+
+struct mm {
+	struct mmu *mmu;
+	struct node_table *nodes;
+	struct region *region;
+	struct lock migrate, lock;
+	struct pgtable pt;
+	struct page_list lru[NODE_MAX];
+	struct spans spans;		/* protected by migrate */
+	struct exclusions excluded;	/* protected by lock */
+	struct span window;		/* tracked now; protected by lock; start == end: none */
+	bool window_torn;		/* a part of it is not tracked any more: open it anew before the next batch */
+	struct span stray[STRAYS];	/* tracked pieces that mremap carried off; protected by lock */
+	uint32_t nr_strays;
+	struct batch batch;
+	bool recycle;			/* atomic */
+	bool forking;			/* protected by lock: a fork copies the books, change nothing */
+	bool stale;			/* protected by lock: an event came while forking */
+	uint32_t users;			/* requests under way; atomic */
+	char *line;			/* buffer of /proc readers; protected by migrate */
+	struct mm_stats stats;
+};
+
+#define LINE_BUFFER (64U << 10)
+
+/* ---- a request ---- */
+
+struct request {
+	uint32_t mode;			/* enum migrate_mode */
+	uint32_t reason;
+	uint64_t bound_ns;		/* of the window of 4 KiB pages; 0: none */
+	uint64_t rate;			/* bytes a second, 0: none */
+	uint32_t batch;			/* most pages, 0: chosen */
+	int form;			/* enum form, or -1 */
+	bool verify, unshare_all, keep_batch, dry_run;
+	uint32_t *cancel;		/* atomic */
+	struct progress *progress;
+	struct steer steer, steer_huge;
+	uint64_t started;
+};
+
+void request_begin(struct request *rq);
+
+/* ---- mm.c ---- */
+
+int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct region *r);
+/* Close windows; no request is under way. */
+void mm_exit(struct mm *mm);
+/* Around fork(), on the forking thread: nothing is in flight and the books are still meanwhile. */
+void mm_fork_prepare(struct mm *mm);
+void mm_fork_parent(struct mm *mm);
+/* In the child: books kept, everything of the parent's mmu forgotten; mmu is the child's own. */
+void mm_fork_child(struct mm *mm, struct mmu *mmu);
+/* Wait until no page that an earlier call opted out or pinned is in flight. Any thread. */
+void mm_settle(struct mm *mm);
+
+/* ---- vma.c: what the kernel says is mapped ---- */
+
+/* Every mapping in address order through fn until it returns non-zero. migrate lock held. */
+int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, void *arg), void *arg);
+/* The span that holds addr, or NULL. migrate lock held. */
+struct span *span_find(struct mm *mm, uint64_t addr);
+/* Look again at what is mapped. 0 or -errno. migrate lock held. */
+int spans_load(struct mm *mm);
+/* Exclusions. Any thread. -ENOMEM: full; -ENOENT: no such. */
+int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid);
+int exclude_del(struct mm *mm, uint64_t start, uint64_t end, uint32_t kind);
+/* In a forked child, on its only thread: the other threads are gone, this one has a new id. */
+void exclude_fork_child(struct mm *mm);
+/* Forget threads that are gone, find those that nobody named. */
+void exclude_refresh(struct mm *mm);
+/* 0, -EACCES (opted out, a thread's), -EBUSY (pinned). mm->lock held. */
+int excluded_at(const struct mm *mm, uint64_t start, uint64_t end);
+
+/* ---- adopt.c ---- */
+
+/* Look at all memory: enter what is present in the books, drop what is not. 0 or -ENOMEM. Counts unmanaged pages if asked. */
+int adopt_all(struct mm *mm, uint64_t *unmanaged);
+/* The same for the pages of one range only. */
+int adopt_range(struct mm *mm, uint64_t start, uint64_t end);
+/* The page left its address: off the books (on a migration's list: it goes when that is done). mm->lock held. */
+void page_gone(struct mm *mm, struct page *page);
+/* A huge page that is not whole any more becomes 512 pages on its node. mm->lock held. False: the entries beside it are in use. */
+void page_split(struct mm *mm, struct page *page);
+/* A page is seen at addr: enter it, charged to node whatever its size. NULL: no memory for the books. mm->lock held. */
+struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags);
+/* Everything in [start, end) left its address. mm->lock held. */
+void range_gone(struct mm *mm, uint64_t start, uint64_t end);
+
+/* ---- lru.c: mm->lock held ---- */
+
+void lru_add(struct mm *mm, struct page *page);
+void lru_del(struct mm *mm, struct page *page);
+/* Take a page off its node's list, with a reference. -EBUSY: it is not on it. */
+int isolate_lru_page(struct mm *mm, struct page *page, struct page_list *list);
+void putback_lru_page(struct mm *mm, struct page *page);
+void putback_lru_pages(struct mm *mm, struct page_list *list);
+
+/* ---- migrate.c ---- */
+
+/* Where a page shall go: a node that has been charged for it, or -errno. mm->lock held. */
+typedef int new_page_t(struct mm *mm, struct page *page, void *private);
+
+/*
+ * Move the isolated pages of the list. On return the list holds those that could be tried again; all
+ * others are back on an LRU, and those that failed are counted by errno. Returns the pages left.
+ */
+uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
+		       struct request *rq);
+
+/* Every page on a node of from to its relative in to. 0 or -errno; the figures are in rq->progress. */
+int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq);
+
+/* As move_pages(2): status[i] is a node or -errno. nodes NULL: only ask. */
+int do_move_pages(struct mm *mm, uint64_t count, void *const *pages, const int *nodes, int *status,
+		  struct request *rq);
+
+/* ---- batch.c: one batch in flight ---- */
+
+/*
+ * Move the pages in mm->batch (.nr, .unit, .page, .addr, .dest set; all of one attribute class and
+ * inside the window). On return every state is SLOT_IN, SLOT_GONE or SLOT_STAYS with its err. migrate
+ * lock held. Returns the window in ns.
+ */
+uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class);
+/* The huge page in flight is not one any more: 512 entries that share its slots. mm->lock held. */
+void batch_explode(struct mm *mm);
+
+/* ---- window.c: what is tracked ---- */
+
+/* Have the page's surroundings tracked. migrate lock held. -EBUSY: another userfaultfd's; -EAGAIN: the area changed. */
+int window_open(struct mm *mm, const struct span *span, uint64_t addr);
+void window_close(struct mm *mm);
+/* Stop tracking what mremap carried off while it was in flight. migrate lock held, nothing in flight. */
+void window_strays(struct mm *mm);
+/* Undo tracking of a range whatever has become of it. */
+void untrack_range(struct mm *mm, uint64_t start, uint64_t end);
+
+/* ---- fault.c ---- */
+
+/* Read and answer what the kernel has to say. The reader thread, and a migration that is refused. */
+void mm_drain_events(struct mm *mm);
+void mm_drain_events_locked(struct mm *mm);
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* The functions that stand before libc's. */
+#include "preload/preload.h"
+
+#include <godwit.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <threads.h>
+#include <unistd.h>
+
+void *preload_next(const char *name)
+{
+	return dlsym(RTLD_NEXT, name);
+}
+
+/* ---- threads ---- */
+
+#define STARTS 256
+
+/* What a new thread is to run, from its maker until its first instruction. In data that is never managed. */
+static struct start {
+	unsigned int used;
+	size_t stack;
+	void *(*fn)(void *arg);
+	int (*fn11)(void *arg);
+	void *arg;
+} starts[STARTS] __attribute__((section("gw_data"))) = { { .used = 0 } };
+
+static struct start *start_take(void)
+{
+	for (;;) {
+		for (int i = 0; i < STARTS; i++)
+			if (!__atomic_exchange_n(&starts[i].used, 1, __ATOMIC_ACQUIRE))
+				return &starts[i];
+		sched_yield();
+	}
+}
+
+static void start_free(struct start *s)
+{
+	__atomic_store_n(&s->used, 0, __ATOMIC_RELEASE);
+}
+
+static struct start begin(void *arg)
+{
+	struct start s = *(struct start *)arg;
+	struct gw_engine *e = gw_self();
+
+	start_free(arg);
+	if (e)
+		gw_thread_exclude(e, s.stack);
+	return s;
+}
+
+static void *begin_posix(void *arg)
+{
+	struct start s = begin(arg);
+
+	return s.fn(s.arg);
+}
+
+static int begin_c11(void *arg)
+{
+	struct start s = begin(arg);
+
+	return s.fn11(s.arg);
+}
+
+static size_t stack_size(const pthread_attr_t *attr)
+{
+	pthread_attr_t own;
+	size_t size = 0;
+
+	if (attr) {
+		pthread_attr_getstacksize(attr, &size);
+	} else if (!pthread_getattr_default_np(&own)) {
+		pthread_attr_getstacksize(&own, &size);
+		pthread_attr_destroy(&own);
+	}
+	return size;
+}
+
+__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+							  void *(*fn)(void *), void *arg)
+{
+	static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) __attribute__((section("gw_data"))) = NULL;
+	struct start *s;
+	int err;
+
+	if (!next)
+		next = preload_next("pthread_create");
+	if (!gw_self())
+		return next(thread, attr, fn, arg);
+	s = start_take();
+	s->stack = stack_size(attr);
+	s->fn = fn;
+	s->arg = arg;
+	err = next(thread, attr, begin_posix, s);
+	if (err)
+		start_free(s);
+	return err;
+}
+
+__attribute__((visibility("default"))) int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
+{
+	static int (*next)(thrd_t *, thrd_start_t, void *) __attribute__((section("gw_data"))) = NULL;
+	struct start *s;
+	int err;
+
+	if (!next)
+		next = preload_next("thrd_create");
+	if (!gw_self())
+		return next(thread, fn, arg);
+	s = start_take();
+	s->stack = stack_size(NULL);
+	s->fn11 = fn;
+	s->arg = arg;
+	err = next(thread, begin_c11, s);
+	if (err != thrd_success)
+		start_free(s);
+	return err;
+}
+
+/* ---- the end ---- */
+
+__attribute__((visibility("default"), noreturn)) void _exit(int status)
+{
+	gw_control_unlink();
+	for (;;)
+		syscall(SYS_exit_group, status);
+}
+
+__attribute__((visibility("default"), noreturn)) void _Exit(int status)
+{
+	_exit(status);
+}
+
+/* ---- references to pages that are no pins ---- */
+
+static void frames_leak(void)
+{
+	struct gw_engine *e = gw_self();
+
+	if (e)
+		gw_no_recycle(e);
+}
+
+__attribute__((visibility("default"))) ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags)
+{
+	frames_leak();
+	return syscall(SYS_vmsplice, fd, iov, nr, flags);
+}
+
+#ifndef SO_ZEROCOPY
+#define SO_ZEROCOPY 60
+#endif
+
+__attribute__((visibility("default"))) int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	if (level == SOL_SOCKET && name == SO_ZEROCOPY)
+		frames_leak();
+	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine for an unmodified program: started before main() when the environment says so.
+ *
+ * GODWIT_NODES     node specifications, ';' between them; without it nothing happens
+ * GODWIT_STALL_US  bound of the window
+ * GODWIT_FLAGS     no-recycle
+ * GODWIT_QUIET     say nothing when the engine cannot start
+ */
+#include "preload/preload.h"
+
+#include <godwit.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SPEC_MAX 256
+
+static void say(const char *what, int err)
+{
+	char line[256];
+	size_t n = 0;
+	const char *parts[] = { "godwit: ", what, ": ", strerrordesc_np(-err), ": the program runs unmanaged\n" };
+
+	if (getenv("GODWIT_QUIET"))
+		return;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		size_t len = parts[i] ? strlen(parts[i]) : 0;
+
+		if (n + len > sizeof(line))
+			break;
+		memcpy(line + n, parts[i], len);
+		n += len;
+	}
+	if (write(STDERR_FILENO, line, n) < 0)
+		return;
+}
+
+static int add_nodes(struct gw_engine *e, const char *specs)
+{
+	char spec[SPEC_MAX];
+	struct gw_node_options opt;
+	int id = -EINVAL;
+
+	while (*specs) {
+		size_t len = strcspn(specs, ";"), at;
+
+		if (len >= sizeof(spec))
+			return -EINVAL;
+		memcpy(spec, specs, len);
+		spec[len] = '\0';
+		specs += len + (specs[len] == ';');
+		if (!len)
+			continue;
+		if (gw_node_parse(spec, &opt, &at))
+			return -EINVAL;
+		id = gw_node_add(e, &opt);
+		if (id < 0)
+			return id;
+	}
+	return id < 0 ? id : 0;
+}
+
+/* A forked child has an engine of its own by now, and needs a socket of its own. */
+static void forked(struct gw_engine *e, int err, void *arg)
+{
+	(void)arg;
+	if (!err)
+		gw_control_open(e);
+}
+
+/* errno is the program's: it may look at it in the first line of main(). */
+__attribute__((constructor)) static void preload_start(void)
+{
+	const char *nodes = getenv("GODWIT_NODES"), *stall = getenv("GODWIT_STALL_US"), *flags = getenv("GODWIT_FLAGS");
+	struct gw_options opt = { .size = sizeof(opt), .forked = forked };
+	struct gw_engine *e;
+	int err, saved = errno;
+
+	if (!nodes)
+		return;
+	opt.stall_us_max = stall ? (uint32_t)strtoul(stall, NULL, 10) : 0;
+	opt.flags = flags && strstr(flags, "no-recycle") ? GW_NO_RECYCLE : 0;
+	err = gw_start(&e, &opt);
+	if (err) {
+		say("cannot start the engine", err);
+	} else {
+		err = add_nodes(e, nodes);
+		if (!err)
+			err = gw_control_open(e);
+		if (err) {
+			gw_stop(e);
+			say("cannot set up nodes or the control socket", err);
+		}
+	}
+	at_quick_exit(gw_control_unlink);
+	errno = saved;
+}
+
+__attribute__((destructor)) static void preload_end(void)
+{
+	gw_control_unlink();
+}
