@@ -60,7 +60,7 @@ static int area_report(struct mm *mm, const struct area *area, void *arg)
 		return -ECANCELED;
 	if (area->kind == AREA_OWN)
 		return 0;
-	strncpy(out.name, area->name, sizeof(out.name) - 1);
+	str_cat(out.name, sizeof(out.name), area->name);
 	out.kind = area->kind == AREA_MANAGED ? 0 : 1 + (uint32_t)area->kind;
 	if (area->kind == AREA_MANAGED)
 		count_managed(mm, &out);

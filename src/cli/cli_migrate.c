@@ -61,29 +61,35 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* timeout(1) signals its child and then the child's group: twice within a moment is once. */
-static bool asked_lately(const struct job *job)
+/* Milliseconds since the engine was asked to stop. */
+static int64_t since_asked(const struct job *job)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	now.tv_sec -= job->asked.tv_sec;
-	now.tv_nsec -= job->asked.tv_nsec;
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000 < AGAIN_MS;
+	return (now.tv_sec - job->asked.tv_sec) * 1000 + (now.tv_nsec - job->asked.tv_nsec) / 1000000;
 }
 
-/* The first signal asks the engine to stop between two batches, a later one hangs up. */
+static int give_up(struct job *job)
+{
+	hide_progress(job);
+	return say_error("not waiting for PID %d's engine: it stops after the batch in flight", job->s->pid);
+}
+
+/*
+ * The first signal asks the engine to stop between two batches, a later one hangs up. timeout(1)
+ * signals its child and then the child's group: twice within a moment is once.
+ */
 static int take_signal(struct job *job)
 {
 	struct signalfd_siginfo si;
 	int err;
 
-	if (read(job->signals, &si, sizeof(si)) != sizeof(si) || (job->cancelled && asked_lately(job)))
+	if (read(job->signals, &si, sizeof(si)) != sizeof(si))
 		return 0;
-	hide_progress(job);
 	if (job->cancelled)
-		return say_error("not waiting for PID %d's engine: it stops after the batch in flight",
-				 job->s->pid);
+		return since_asked(job) < AGAIN_MS ? 0 : give_up(job);
+	hide_progress(job);
 	job->cancelled = true;
 	clock_gettime(CLOCK_MONOTONIC, &job->asked);
 	err = ctl_send(&job->s->client, CTL_CANCEL, NULL, 0);
@@ -99,8 +105,11 @@ static int wait_message(struct job *job)
 			{ .fd = job->s->client.fd, .events = POLLIN },
 			{ .fd = job->signals, .events = POLLIN },
 		};
-		int nr = poll(fds, 2, SESSION_TIMEOUT_MS);
+		int nr;
 
+		if (job->cancelled && since_asked(job) > SESSION_TIMEOUT_MS)
+			return give_up(job);
+		nr = poll(fds, 2, SESSION_TIMEOUT_MS);
 		if (nr < 0 && errno == EINTR)
 			continue;
 		if (nr <= 0) {
