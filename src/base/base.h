@@ -55,16 +55,12 @@ enum lock_rank {
 struct lock {
 	uint32_t word;		/* 0 free, 1 held, 2 held and waited for */
 	uint32_t rank;
-	uint32_t owner;		/* tid */
-	uint32_t zero;
 };
 
 #define LOCK_INIT(r) ((struct lock){ .rank = (r) })
 void lock_acquire(struct lock *l);
 bool lock_try(struct lock *l);
 void lock_release(struct lock *l);
-/* Held by the calling thread. */
-bool lock_is_mine(const struct lock *l);
 
 /* Wait while *word == val, at most ns nanoseconds (0: for ever); wake all who do. */
 void futex_wait(uint32_t *word, uint32_t val, uint64_t ns);

@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sleeping locks on a futex. Three states: free, held, held with waiters. The ranks are checked
- * where it is cheap: a lock taken twice by one thread is a BUG in every build; the order of ranks
- * is checked by builds with GODWIT_DEBUG, through a small table of who holds what.
+ * Sleeping locks on a futex. Three states: free, held, held with waiters. Builds with GODWIT_DEBUG
+ * check the order of ranks through a small table of who holds what; a lock taken twice by one thread
+ * is against the order too.
  */
 #include "base/base.h"
 
 #include <linux/futex.h>
 #include <time.h>
-
-static uint32_t gettid_raw(void)
-{
-	return (uint32_t)sys0(SYS_gettid);
-}
 
 #ifdef GODWIT_DEBUG
 #define HELD_SLOTS 64
@@ -22,8 +17,10 @@ static struct {
 	uint32_t ranks;
 } held[HELD_SLOTS];
 
-static void rank_check(const struct lock *l, uint32_t tid, bool take)
+static void rank_check(const struct lock *l, bool take)
 {
+	uint32_t tid = (uint32_t)sys0(SYS_gettid);
+
 	for (uint32_t i = 0; i < HELD_SLOTS; i++) {
 		uint32_t none = 0, slot = (tid + i) % HELD_SLOTS;
 
@@ -42,10 +39,9 @@ static void rank_check(const struct lock *l, uint32_t tid, bool take)
 	}
 }
 #else
-static void rank_check(const struct lock *l, uint32_t tid, bool take)
+static void rank_check(const struct lock *l, bool take)
 {
 	(void)l;
-	(void)tid;
 	(void)take;
 }
 #endif
@@ -68,8 +64,7 @@ bool lock_try(struct lock *l)
 
 	if (!__atomic_compare_exchange_n(&l->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return false;
-	l->owner = gettid_raw();
-	rank_check(l, l->owner, true);
+	rank_check(l, true);
 	return true;
 }
 
@@ -88,22 +83,14 @@ void lock_acquire(struct lock *l)
 {
 	if (lock_try(l) || lock_spin(l))
 		return;
-	BUG_ON(lock_is_mine(l));
 	while (__atomic_exchange_n(&l->word, 2, __ATOMIC_ACQUIRE))
 		futex_wait(&l->word, 2, 0);
-	l->owner = gettid_raw();
-	rank_check(l, l->owner, true);
+	rank_check(l, true);
 }
 
 void lock_release(struct lock *l)
 {
-	rank_check(l, l->owner, false);
-	l->owner = 0;
+	rank_check(l, false);
 	if (__atomic_exchange_n(&l->word, 0, __ATOMIC_RELEASE) == 2)
 		sys3(SYS_futex, &l->word, FUTEX_WAKE_PRIVATE, 1);
-}
-
-bool lock_is_mine(const struct lock *l)
-{
-	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED) == gettid_raw();
 }

@@ -9,14 +9,15 @@
 	"run as root or with CAP_SYS_PTRACE, or get rights on /dev/userfaultfd (chmod, or its group), or " \
 	"'sysctl vm.unprivileged_userfaultfd=1'"
 
+/* What no right can mend comes before the rights. */
 static const struct need needs[] = {
 	{ GW_NEED_ARCH, "arch", "x86-64", "this is not an x86-64 machine", "use one" },
 	{ GW_NEED_UFFD, "uffd", "userfaultfd", "userfaultfd is not in this kernel, or a sandbox forbids it",
 	  "a kernel with CONFIG_USERFAULTFD, or a container whose seccomp profile allows it" },
-	{ GW_NEED_RIGHTS, "rights", "full mode", "no rights to full-mode userfaultfd", MEND_RIGHTS },
 	{ GW_NEED_MOVE, "move", "page move", "this kernel cannot move pages (Linux 6.8 can)", MEND_KERNEL },
 	{ GW_NEED_SCAN, "scan", "page scan", "this kernel cannot scan page tables (Linux 6.7 can)",
 	  MEND_KERNEL },
+	{ GW_NEED_RIGHTS, "rights", "full mode", "no rights to full-mode userfaultfd", MEND_RIGHTS },
 	{ GW_WANT_EVENT_FORK, "event_fork", "fork events", "forks by raw clone() are not covered",
 	  "a kernel and rights that give fork events (CAP_SYS_PTRACE)" },
 	{ GW_WANT_POISON, "poison", "poison", "a lost page would stay absent and not raise SIGBUS",

@@ -296,7 +296,6 @@ static void batch_unmap(struct mm *mm, struct batch *b)
 {
 	int tries = OUT_TRIES;
 
-	b->waited = 0;
 	b->nr = b->want;
 	for (uint32_t i = 0; i < b->nr; i++) {
 		b->state[i] = SLOT_STAYS;

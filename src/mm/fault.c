@@ -39,7 +39,6 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 
 	if ((page && page->flags & PG_MIGRATION) || batch_holds(mm, ev->addr)) {
 		mm->stats.faults_waited++;
-		mm->batch.waited++;
 		return;
 	}
 	if (!mm->mmu->ops->fill_zero(mm->mmu, ev->addr))

@@ -264,7 +264,7 @@ static void learn(struct mm *mm, struct request *rq, enum form form, bool huge, 
 	struct batch *b = &mm->batch;
 	struct progress *p = rq->progress;
 
-	steer_learn(huge ? &rq->steer_huge : &rq->steer, form, b->want, window, all, b->waited);
+	steer_learn(huge ? &rq->steer_huge : &rq->steer, form, b->want, window, all);
 	hist_add(huge ? &p->window_huge : &p->window, window);
 	hist_add(huge ? &mm->stats.window_huge : &mm->stats.window, window);
 	p->batches++;
@@ -401,14 +401,24 @@ static void migration_over(struct mm *mm)
 
 /* ---- node to node ---- */
 
+/* Where the pages of each node go; -1: they stay. */
 struct relative {
-	uint64_t from, to;
+	int to[NODE_MAX];
 };
+
+static struct relative relative_of(uint64_t from, uint64_t to)
+{
+	struct relative r;
+
+	for (int n = 0; n < NODE_MAX; n++)
+		r.to[n] = nodes_relative(from, to, n);
+	return r;
+}
 
 static int new_page_relative(struct mm *mm, struct page *page, void *private)
 {
 	struct relative *r = private;
-	int to = nodes_relative(r->from, r->to, page->node);
+	int to = r->to[page->node];
 
 	if (to < 0)
 		return -EAGAIN; /* it moved elsewhere meanwhile */
@@ -418,7 +428,7 @@ static int new_page_relative(struct mm *mm, struct page *page, void *private)
 /* A page that the request is about: on the wrong node, and not opted out. */
 static bool misplaced(const struct mm *mm, const struct relative *r, const struct page *page)
 {
-	int to = nodes_relative(r->from, r->to, page->node);
+	int to = r->to[page->node];
 
 	return to >= 0 && to != page->node && may_move(mm, page) != -EACCES;
 }
@@ -473,7 +483,7 @@ static void count_one(struct mm *mm, struct page *page, void *arg)
 {
 	struct count *c = arg;
 	uint32_t nr = page_nr(page);
-	int to = nodes_relative(c->relative->from, c->relative->to, page->node), err;
+	int to = c->relative->to[page->node], err;
 
 	if (!misplaced(mm, c->relative, page))
 		return;
@@ -527,7 +537,7 @@ static void for_books(struct mm *mm, void (*fn)(struct mm *mm, struct page *page
 
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
 {
-	struct relative r = { from, to };
+	struct relative r = relative_of(from, to);
 	struct count count = { .relative = &r, .progress = rq->progress };
 	struct page_list list = { 0 }, rest = { 0 };
 	uint64_t at = 0;

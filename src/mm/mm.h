@@ -92,7 +92,6 @@ struct batch {
 	uint64_t out;			/* run of empty slots that pages leave into */
 	uint64_t frames;		/* run of frames that come in */
 	struct half *out_half, *frame_half;
-	uint32_t waited;
 };
 
 struct mm_stats {

@@ -74,14 +74,22 @@ bool sim_all_have(struct sim *s, uint64_t addr, uint64_t len, uint32_t attr)
 	return true;
 }
 
+static uint32_t changed_flags(const struct page *p, uint32_t set, uint32_t clear)
+{
+	return p->flags & P_MAPPED ? (p->flags & ~clear) | set : p->flags;
+}
+
+/* An area is cut at an end of the range only if that end changes. */
 void sim_change_attr(struct sim *s, uint64_t addr, uint64_t len, uint32_t set, uint32_t clear)
 {
 	struct page *p = sim_page_at(s, addr), *end = p + len / MMU_PAGE;
 
-	sim_split_edges(s, addr, addr + len);
+	if (changed_flags(p, set, clear) != p->flags)
+		sim_split_edge(s, addr);
+	if (changed_flags(end - 1, set, clear) != end[-1].flags)
+		sim_split_edge(s, addr + len);
 	for (; p < end; p++)
-		if (p->flags & P_MAPPED)
-			p->flags = (p->flags & ~clear) | set;
+		p->flags = changed_flags(p, set, clear);
 }
 
 /* ---- frames and page tables ---- */
@@ -147,12 +155,10 @@ void sim_split_pmd(struct pmd *pmd)
 	pmd->table = true;
 }
 
-void sim_split_edges(struct sim *s, uint64_t addr, uint64_t end)
+void sim_split_edge(struct sim *s, uint64_t addr)
 {
 	if (addr % MMU_HUGE)
 		sim_split_pmd(sim_pmd_at(s, addr));
-	if (end % MMU_HUGE)
-		sim_split_pmd(sim_pmd_at(s, end));
 }
 
 void sim_move_huge(struct sim *s, uint64_t dst, uint64_t src)
@@ -170,7 +176,8 @@ void sim_zap(struct sim *s, uint64_t addr, uint64_t end)
 {
 	uint64_t at;
 
-	sim_split_edges(s, addr, end);
+	sim_split_edge(s, addr);
+	sim_split_edge(s, end);
 	for (at = addr; at < end; at += MMU_PAGE)
 		page_clear(s, sim_page_at(s, at));
 	for (at = ALIGN_UP(addr, MMU_HUGE); at + MMU_HUGE <= end; at += MMU_HUGE)

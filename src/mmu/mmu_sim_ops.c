@@ -136,10 +136,10 @@ static int64_t move_step(struct sim *s, uint64_t dst, uint64_t src, uint64_t lef
 	struct pmd *to = sim_pmd_at(s, dst), *from = sim_pmd_at(s, src);
 	int err;
 
-	if (!from->huge && !from->table)
-		return -ENOENT;
 	if (to->huge)
 		return -EEXIST;
+	if (!from->huge && !from->table)
+		return -ENOENT;
 	if (from->huge) {
 		if (huge_busy(s, src))
 			return -EBUSY;

@@ -112,7 +112,8 @@ static void remap_pages(struct sim *s, uint64_t addr, uint64_t len, uint64_t to)
 	uint64_t at;
 	struct page *dst, *src;
 
-	sim_split_edges(s, addr, addr + len);
+	sim_split_edge(s, addr);
+	sim_split_edge(s, addr + len);
 	for (at = 0; at < len; at += MMU_PAGE) {
 		dst = sim_page_at(s, to + at);
 		src = sim_page_at(s, addr + at);
@@ -127,7 +128,7 @@ static void remap_pages(struct sim *s, uint64_t addr, uint64_t len, uint64_t to)
 		}
 		sim_split_pmd(sim_pmd_at(s, addr + at));
 		sim_page_transfer(sim_page_at(s, to + at), sim_page_at(s, addr + at));
-		sim_pmd_at(s, to + at)->table = true;
+		sim_pmd_at(s, to + at)->table |= sim_pmd_at(s, addr + at)->table;
 	}
 }
 

@@ -129,8 +129,8 @@ void sim_frame_put(struct sim *s, struct frame *f);
 /* What the page table entry of src says, src says no more. */
 void sim_page_transfer(struct page *dst, struct page *src);
 void sim_split_pmd(struct pmd *pmd);
-/* No huge page reaches over either end of the range any more. */
-void sim_split_edges(struct sim *s, uint64_t addr, uint64_t end);
+/* No huge page reaches over addr any more. */
+void sim_split_edge(struct sim *s, uint64_t addr);
 /* Move 2 MiB, aligned, with everything that is in it. */
 void sim_move_huge(struct sim *s, uint64_t dst, uint64_t src);
 void sim_install_frame(struct sim *s, uint64_t addr, const struct frame *from);

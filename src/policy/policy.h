@@ -29,7 +29,7 @@ struct form_record {
 	uint32_t runs;
 	uint64_t cost;		/* ns a page, all told, smoothed */
 	uint64_t window;	/* ns, smoothed */
-	uint64_t peak;		/* ns, the recent worst that was the batch's own doing */
+	uint64_t deviation;	/* ns, mean, smoothed */
 };
 
 /* The choice of form and batch size so that the window stays below a bound, at the least cost. */
@@ -45,7 +45,7 @@ struct steer {
 void steer_init(struct steer *s, uint64_t bound_ns, uint32_t most, int fixed, bool keep);
 /* The form and the number of pages of the next batch. */
 enum form steer_next(struct steer *s, uint32_t *nr);
-/* How it went. waited: threads that came upon an absent page. */
-void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns, uint32_t waited);
+/* How it went: the window, and all that the batch took. */
+void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns);
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Batches are steered by what was measured: the window grows with the batch, the cost of a page
- * falls with it, and which form is cheaper depends on the page size and on the writers. A window much
- * longer than usual was the scheduler's doing, not the batch's, and teaches nothing about its size.
+ * falls with it, and which form is cheaper depends on the page size and on the writers. What nearly
+ * all windows stay below is taken to be the mean and four mean deviations, as TCP does for round
+ * trips (V. Jacobson, Congestion Avoidance and Control, 1988). A window much longer than usual was the
+ * scheduler's doing, not the batch's, and teaches nothing about its size.
  */
 #include "policy/policy.h"
 
@@ -18,9 +20,15 @@ void steer_init(struct steer *s, uint64_t bound_ns, uint32_t most, int fixed, bo
 		s->form[f].batch = keep || most < BATCH_FIRST ? most : BATCH_FIRST;
 }
 
+static uint64_t nearly_all(const struct form_record *r)
+{
+	return r->window + 4 * r->deviation;
+}
+
+/* A form that can still take smaller batches will fit. */
 static bool fits(const struct steer *s, const struct form_record *r)
 {
-	return !s->bound || r->peak <= s->bound;
+	return !s->bound || (r->batch > 1 && !s->keep) || nearly_all(r) <= s->bound;
 }
 
 /* Among the forms within the bound the cheaper one; if none is, the one with the shorter window. */
@@ -57,30 +65,29 @@ static uint64_t smooth(uint64_t old, uint64_t now, uint32_t runs)
 	return runs ? old - old / 8 + now / 8 : now;
 }
 
-static void resize(const struct steer *s, struct form_record *r, uint32_t nr, uint32_t waited)
+static void resize(const struct steer *s, struct form_record *r, uint32_t nr)
 {
-	if (s->bound && r->peak > s->bound - s->bound / 8)
-		r->batch -= r->batch > 1 ? (r->batch + 7) / 8 : 0;
-	else if (waited && r->batch > BATCH_FIRST)
-		r->batch -= r->batch / 4;
-	else if (!waited && nr >= r->batch && r->batch < s->most && (!s->bound || r->peak < s->bound / 2))
+	if (s->bound && nearly_all(r) > s->bound)
+		r->batch -= r->batch > 1 ? (r->batch + 15) / 16 : 0;
+	else if (nr >= r->batch && (!s->bound || nearly_all(r) < s->bound - s->bound / 4))
 		r->batch += (r->batch + 7) / 8;
 	if (r->batch > s->most)
 		r->batch = s->most;
 }
 
-void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns, uint32_t waited)
+void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns)
 {
 	struct form_record *r = &s->form[form];
+	uint64_t off = window_ns > r->window ? window_ns - r->window : r->window - window_ns;
 
 	if (!nr)
 		return;
 	if (r->runs >= TRIAL && window_ns > OUTLIER * r->window)
 		return;
 	r->cost = smooth(r->cost, all_ns / nr, r->runs);
+	r->deviation = smooth(r->deviation, r->runs ? off : window_ns / 8, r->runs);
 	r->window = smooth(r->window, window_ns, r->runs);
-	r->peak = window_ns > r->peak ? window_ns : r->peak - r->peak / 32;
 	r->runs++;
 	if (!s->keep)
-		resize(s, r, nr, waited);
+		resize(s, r, nr);
 }

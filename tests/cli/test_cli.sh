@@ -9,7 +9,6 @@
 
 BUILD=$(realpath "${BUILD:-./build}")
 GODWIT=$(realpath "${GODWIT:-$BUILD/godwit}")
-TESTS=$(realpath "$(dirname "$0")")
 unset GODWIT_PROBE GODWIT_LIB GODWIT_NODES GODWIT_FLAGS GODWIT_STALL_US GODWIT_QUIET LD_PRELOAD NO_COLOR
 
 [ -x "$GODWIT" ] || { echo "Bail out! no command at $GODWIT"; exit 1; }
@@ -50,11 +49,11 @@ result() {
 	sed 's/^/# stderr: /' "$TMP/err" | head -n 12
 }
 
-# ok SENTENCE COMMAND...: the command says whether
+# ok SENTENCE COMMAND...: the command, which gets a shell of its own, says whether
 ok() {
 	local sentence=$1
 	shift
-	"$@"
+	("$@")
 	result $? "$sentence"
 }
 
@@ -299,8 +298,6 @@ test_run_refusals() {
 }
 
 test_run() {
-	local got
-
 	"$GODWIT" run -- sh -c 'echo $$' >"$TMP/out" 2>"$TMP/err" &
 	pid=$!
 	wait $pid
@@ -308,7 +305,7 @@ test_run() {
 	ok "the program has the pid that godwit had" eval 'exits 0 && [ "$(cat "$TMP/out")" = '"$pid"' ]'
 	godwit run -- sh -c 'exit 7'
 	ok "the exit status is the program's" exits 7
-	godwit run -q -- sh -c 'kill -TERM $$'
+	{ godwit run -q -- sh -c 'kill -TERM $$'; } 2>/dev/null
 	ok "death by a signal is the program's" exits 143
 	godwit run -- printf '%s|' --json -q 'a b' ''
 	ok "arguments reach the program as they are" [ "$(cat "$TMP/out")" = "--json|-q|a b||" ]
@@ -498,10 +495,10 @@ test_migrate_refusals() {
 
 test_migrate_full() {
 	managed full --node ram --node ram,size=8M -- python3 -u "$TMP/memory.py" 32
-	local full=$pid addr
+	local full=$pid
 
 	exec 8>"$TMP/full.in" 9<"$TMP/full.out"
-	read -r -t 60 addr <&9
+	read -r -t 60 _ <&9
 	await $full
 	godwit migrate --json $full 0 1
 	ok "a full node: exit 2" exits 2
@@ -543,10 +540,10 @@ PY
 
 test_migrate_death() {
 	managed dying -- python3 -u "$TMP/memory.py" 64
-	local dying=$pid addr
+	local dying=$pid
 
 	exec 8>"$TMP/dying.in" 9<"$TMP/dying.out"
-	read -r -t 60 addr <&9
+	read -r -t 60 _ <&9
 	await $dying
 	"$GODWIT" migrate --rate 20 $dying 0 1 >"$TMP/out" 2>"$TMP/err" &
 	local client=$!
@@ -683,12 +680,12 @@ test_directory() {
 impostor() {
 	local path=$XDG_RUNTIME_DIR/godwit/$PLAIN.sock fake
 
-	rm -f "$path"
+	rm -f "$path" "$TMP/fake.out"
 	python3 -u "$TMP/fake.py" "$path" "$1" $PLAIN >"$TMP/fake.out" 2>&1 &
 	fake=$!
 	track $fake
 	for _ in $(seq 100); do
-		grep -q listening "$TMP/fake.out" && break
+		grep -qs listening "$TMP/fake.out" && break
 		sleep 0.05
 	done
 	refuses "$2" "$3" stat $PLAIN
