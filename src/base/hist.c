@@ -49,7 +49,7 @@ uint64_t hist_at(const struct hist *h, uint32_t per_mille)
 	for (uint32_t i = 0; i < HIST_BUCKETS; i++) {
 		seen += h->bucket[i];
 		if (seen >= need)
-			return min_u64(bucket_top(i), h->max);
+			return i == HIST_BUCKETS - 1 ? h->max : min_u64(bucket_top(i), h->max);
 	}
 	return h->max;
 }

@@ -74,7 +74,7 @@ static const char *method_text(uint32_t method)
 
 static void print_row(const char *title, enum tone tone, const char *state, const char *rest)
 {
-	printf("%-16s %s%-8s%s %s\n", title, tone_begin(tone), state, tone_end(tone), rest);
+	printf("%-16s %s%-*s%s%s\n", title, tone_begin(tone), *rest ? 9 : 0, state, tone_end(tone), rest);
 }
 
 static void print_missing(const struct need *need)
