@@ -41,11 +41,14 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 		mm->stats.faults_waited++;
 		return;
 	}
-	if (!mm->mmu->ops->fill_zero(mm->mmu, ev->addr))
-		mm->stats.faults_filled++;
-	else
+	if (mm->mmu->ops->fill_zero(mm->mmu, ev->addr)) {
 		/* somebody was faster, the mapping has gone, or an event is unread: let it fault again */
 		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
+		return;
+	}
+	mm->stats.faults_filled++;
+	if (!mm->forking && !region_owns(mm->region, ev->addr, ev->addr + 1) && (!page || !page->refs))
+		page_enter(mm, ev->addr, 0, PG_FRESH);
 }
 
 /* A huge page in flight that is only partly meant is taken apart first. */
@@ -58,14 +61,47 @@ static void batch_part(struct mm *mm, uint64_t start, uint64_t end)
 		batch_explode(mm);
 }
 
-/*
- * The program's own zap comes at some time after the event has been read, and a page that is out
- * just then would be missed by it and come back. So the pages go now; the second zap finds nothing.
- */
-static void zap_now(struct mm *mm, const struct mmu_event *ev)
+static void discards_expire(struct mm *mm)
 {
-	if (mm->mmu->ops->drop(mm->mmu, ev->addr, ev->end - ev->addr))
-		mm->window_torn = true;
+	uint64_t now = clock_ns();
+
+	for (uint32_t i = 0; i < mm->nr_discards;)
+		if (mm->discard[i].until < now)
+			mm->discard[i] = mm->discard[--mm->nr_discards];
+		else
+			i++;
+}
+
+/* The entry that a new range joins: one that it touches, else the last if there is no room. */
+static struct discard *discard_near(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint32_t i = 0; i < mm->nr_discards; i++)
+		if (start <= mm->discard[i].end && end >= mm->discard[i].start)
+			return &mm->discard[i];
+	return mm->nr_discards == DISCARDS_MAX ? &mm->discard[DISCARDS_MAX - 1] : NULL;
+}
+
+/* Ranges only grow together: more pages wait, none is forgotten. */
+static void discard_note(struct mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t until = clock_ns() + DISCARD_NS;
+	struct discard *d;
+
+	discards_expire(mm);
+	d = discard_near(mm, start, end);
+	if (d)
+		*d = (struct discard){ min_u64(start, d->start), max_u64(end, d->end), until };
+	else
+		mm->discard[mm->nr_discards++] = (struct discard){ start, end, until };
+}
+
+bool discarded_at(struct mm *mm, uint64_t start, uint64_t end)
+{
+	discards_expire(mm);
+	for (uint32_t i = 0; i < mm->nr_discards; i++)
+		if (start < mm->discard[i].end && end > mm->discard[i].start)
+			return true;
+	return false;
 }
 
 static void on_gone(struct mm *mm, const struct mmu_event *ev)
@@ -84,7 +120,7 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 	else
 		range_gone(mm, ev->addr, ev->end);
 	if (ev->type == MMU_EV_REMOVE)
-		zap_now(mm, ev);
+		discard_note(mm, ev->addr, ev->end);
 	else
 		mm->window_torn = true; /* what is mapped there next is not tracked */
 }

@@ -80,12 +80,14 @@ static void page_moved(struct mm *mm, struct page *page, int to, struct request 
 
 /* ---- choosing a batch ---- */
 
-static int may_move(const struct mm *mm, const struct page *page)
+static int may_move(struct mm *mm, const struct page *page)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
 	if (!(page->flags & PG_PRESENT))
 		return -ENOENT;
+	if (!(page->flags & PG_FRESH) && discarded_at(mm, addr, addr + page_bytes(page)))
+		return -EAGAIN;
 	return excluded_at(mm, addr, addr + page_bytes(page));
 }
 
@@ -99,8 +101,10 @@ static bool fits_batch(const struct mm *mm, const struct batch *b, const struct 
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
-	return !b->want || (page_bytes(page) == b->unit && b->unit == PAGE_SIZE_ && addr >= span->start &&
-			    addr < span->end && same_frames(mm, page->node, b->source));
+	if (addr < span->start || addr + page_bytes(page) > span->end)
+		return false;
+	return !b->want ||
+	       (page_bytes(page) == PAGE_SIZE_ && b->unit == PAGE_SIZE_ && same_frames(mm, page->node, b->source));
 }
 
 /* 0, or -E2BIG: not with the pages chosen so far. Any other error is the page's own. */
@@ -172,12 +176,13 @@ struct pass {
 /* Open a window where the first page lies. Pages of an area that has none are refused. */
 static int pass_window(struct mm *mm, struct page *first, struct span *window)
 {
-	struct span *span = span_find(mm, page_addr(&mm->pt, first));
+	uint64_t addr = page_addr(&mm->pt, first);
+	struct span *span = span_find(mm, addr);
 	int err;
 
-	if (!span || span->kind != AREA_MANAGED)
+	if (!span || span->kind != AREA_MANAGED || addr + page_bytes(first) > span->end)
 		return -EAGAIN;
-	err = window_open(mm, span, page_addr(&mm->pt, first));
+	err = window_open(mm, span, addr);
 	*window = mm->window;
 	window->class = span->class;
 	return err;
@@ -426,7 +431,7 @@ static int new_page_relative(struct mm *mm, struct page *page, void *private)
 }
 
 /* A page that the request is about: on the wrong node, and not opted out. */
-static bool misplaced(const struct mm *mm, const struct relative *r, const struct page *page)
+static bool misplaced(struct mm *mm, const struct relative *r, const struct page *page)
 {
 	int to = r->to[page->node];
 

@@ -76,6 +76,20 @@ struct exclusions {
 enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
 
 /*
+ * Ranges that the program is about to discard. A thread in madvise() is released when its event is
+ * read, and drops the pages some time later; a page that went out in between would come back with its
+ * old content. So pages found there stay until the thread has surely passed, unless their first touch
+ * after the event was seen (PG_FRESH). protected by mm->lock.
+ */
+#define DISCARDS_MAX 64U
+#define DISCARD_NS 2000000000ULL
+
+struct discard {
+	uint64_t start, end;
+	uint64_t until;		/* clock_ns() */
+};
+
+/*
  * The batch in flight. Slot i of both runs belongs to page i. Protected by mm->lock (state, addr,
  * page) and mm->migrate (the rest).
  */
@@ -127,6 +141,8 @@ struct mm {
 	bool window_torn;		/* a part of it is not tracked any more: open it anew before the next batch */
 	struct span stray[STRAYS];	/* tracked pieces that mremap carried off; protected by lock */
 	uint32_t nr_strays;
+	struct discard discard[DISCARDS_MAX];
+	uint32_t nr_discards;
 	struct batch batch;
 	bool recycle;			/* atomic */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
@@ -253,6 +269,8 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- fault.c ---- */
 
+/* Is some of it about to be discarded? mm->lock held. */
+bool discarded_at(struct mm *mm, uint64_t start, uint64_t end);
 /* Read and answer what the kernel has to say. The reader thread, and a migration that is refused. */
 void mm_drain_events(struct mm *mm);
 void mm_drain_events_locked(struct mm *mm);

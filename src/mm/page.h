@@ -24,6 +24,7 @@ enum page_flags {
 	PG_MIGRATION = 1 << 4,	/* the entry is a migration entry: the page is absent, a touch waits */
 	PG_ISOLATED = 1 << 5,	/* on a list of a migration */
 	PG_SWAPPED = 1 << 6,	/* was in swap when last seen */
+	PG_FRESH = 1 << 7,	/* its first touch was answered by us: nothing that was discarded */
 };
 
 /* All fields are protected by mm->lock. */

@@ -187,31 +187,30 @@ static int install_allowed(struct sim *s, uint64_t addr)
 	return page_occupied(p) ? -EEXIST : 0;
 }
 
-/* The kernel lets new content replace a poison marker. */
-static int op_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
+/* The kernel lets content replace a poison marker. */
+static int install_content(struct sim *s, uint64_t addr, const struct frame *from)
 {
-	struct sim *s = sim_of(m);
 	int err = install_allowed(s, addr);
 
 	if (err && !(err == -EEXIST && sim_page_at(s, addr)->flags & P_POISON))
 		return err;
 	sim_page_at(s, addr)->flags &= ~(uint32_t)P_POISON;
-	sim_install_frame(s, addr, sim_page_at(s, slot)->frame);
+	sim_install_frame(s, addr, from);
 	sim_wake(s, addr, MMU_PAGE);
 	return 0;
+}
+
+static int op_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
+{
+	struct sim *s = sim_of(m);
+
+	return install_content(s, addr, sim_page_at(s, slot)->frame);
 }
 
 /* A page of its own, not the zero page. */
 static int op_fill_zero(struct mmu *m, uint64_t addr)
 {
-	struct sim *s = sim_of(m);
-	int err = install_allowed(s, addr);
-
-	if (err)
-		return err;
-	sim_install_frame(s, addr, NULL);
-	sim_wake(s, addr, MMU_PAGE);
-	return 0;
+	return install_content(sim_of(m), addr, NULL);
 }
 
 static int op_poison(struct mmu *m, uint64_t addr)

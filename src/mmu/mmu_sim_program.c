@@ -170,14 +170,20 @@ int mmu_sim_mprotect(struct mmu *m, uint64_t addr, uint64_t len, bool writable)
 
 int mmu_sim_madvise(struct mmu *m, uint64_t addr, uint64_t len, enum mmu_sim_advice advice)
 {
+	static const struct {
+		uint32_t set, clear;
+	} attr[] = {
+		[MMU_SIM_HUGEPAGE] = { .set = P_THP },
+		[MMU_SIM_NOHUGEPAGE] = { .clear = P_THP },
+		[MMU_SIM_DONTFORK] = { .set = P_DONTFORK },
+	};
 	struct sim *s = sim_of(m);
 
 	if (!sim_range_ok(s, addr, len))
 		return -EINVAL;
 	if (!sim_all_have(s, addr, len, P_MAPPED))
 		return -ENOMEM;
-	sim_change_attr(s, addr, len, advice == MMU_SIM_HUGEPAGE ? P_THP : advice == MMU_SIM_DONTFORK ? P_DONTFORK : 0,
-			advice == MMU_SIM_NOHUGEPAGE ? P_THP : 0);
+	sim_change_attr(s, addr, len, attr[advice].set, attr[advice].clear);
 	return 0;
 }
 
@@ -193,7 +199,7 @@ static bool may_collapse(struct sim *s, uint64_t addr)
 	return true;
 }
 
-/* Content is kept, in new frames where others refer to the old ones. As MADV_COLLAPSE: no holes in tracked areas. */
+/* As MADV_COLLAPSE: content is kept, in new frames where others refer to the old; no holes in tracked areas. */
 int mmu_sim_huge(struct mmu *m, uint64_t addr)
 {
 	struct sim *s = sim_of(m);
