@@ -248,6 +248,14 @@ int gw_include(struct gw_engine *e, const void *addr, size_t len);
 int gw_thread_exclude(struct gw_engine *e, size_t stack_size);
 
 /*
+ * mremap(2) as it would be without an engine: nothing is tracked and nothing in flight meanwhile. A
+ * call that spans two mappings fails where one of them is tracked, and may have moved the first by
+ * then. Where libgodwit.so is linked or preloaded mremap() does this by itself. Returns as the system
+ * call: an address or a negative errno.
+ */
+long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr);
+
+/*
  * From now on vacated frames are dropped, not reused: for a program that hands page references to
  * the kernel without pinning them, in a way that the engine cannot see (see godwit(1), FRAMES).
  */

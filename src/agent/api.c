@@ -138,3 +138,34 @@ int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *ar
 
 	return err ? err : (int)wait_and_end(job, NULL);
 }
+
+/* ---- mremap: nothing tracked, nothing in flight ---- */
+
+static int run_mremap(struct gw_job *job)
+{
+	struct mm *mm = &job->e->mm;
+	const long *a = job->remap;
+
+	lock_acquire(&mm->migrate);
+	window_close(mm);
+	job->left = sys5(SYS_mremap, a[0], a[1], a[2], a[3], a[4]);
+	lock_release(&mm->migrate);
+	return 0;
+}
+
+long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr)
+{
+	struct gw_job *job = __atomic_load_n(&e->mm.users, __ATOMIC_SEQ_CST) ? job_take(e, NULL) : NULL;
+	int err;
+
+	if (!job)
+		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
+	job->run = run_mremap;
+	job->remap[0] = (long)addr;
+	job->remap[1] = (long)old_len;
+	job->remap[2] = (long)new_len;
+	job->remap[3] = flags;
+	job->remap[4] = (long)new_addr;
+	err = job_start(job);
+	return err ? err : wait_and_end(job, NULL);
+}

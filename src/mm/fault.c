@@ -171,7 +171,7 @@ static void books_follow(struct mm *mm, const struct mmu_event *ev)
 
 static void on_remap(struct mm *mm, const struct mmu_event *ev)
 {
-	uint64_t len = ev->end - ev->addr;
+	uint64_t to_end = ev->to + (ev->end - ev->addr);
 	bool flying = batch_follow(mm, ev);
 
 	mm->window_torn = true;
@@ -179,11 +179,14 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 		mm->stale = true;
 	else
 		books_follow(mm, ev);
-	/* the tracking went along; nothing will close it there but us */
-	if (!flying)
-		mm->mmu->ops->untrack(mm->mmu, ev->to, len);
-	else if (mm->nr_strays < STRAYS)
-		mm->stray[mm->nr_strays++] = (struct span){ .start = ev->to, .end = ev->to + len };
+	/*
+	 * The tracking went along. It stays until the window is closed: the program may bring the piece
+	 * back, and it must then be one mapping with its neighbours again.
+	 */
+	if (mm->nr_strays < STRAYS)
+		mm->stray[mm->nr_strays++] = (struct span){ .start = ev->to, .end = to_end };
+	else if (!flying)
+		mm->mmu->ops->untrack(mm->mmu, ev->to, to_end - ev->to);
 }
 
 /*

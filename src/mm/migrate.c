@@ -305,7 +305,6 @@ static void pass_batch(struct mm *mm, struct pass *pass)
 	if (window_ns)
 		learn(mm, rq, form, huge, window_ns, clock_ns() - begin);
 	batch_results(mm, pass);
-	window_strays(mm);
 }
 
 /* Keep to the rate asked for. */

@@ -24,7 +24,7 @@
 #include "policy/policy.h"
 
 #define BATCH_MAX 512U
-#define STRAYS 8U
+#define STRAYS 64U
 #define ERRNO_MAX_ 134
 
 enum migrate_mode {
@@ -45,7 +45,7 @@ struct area {
 	const char *name;	/* into the reader's buffer */
 };
 
-/* One mapping as it was when last looked at. A window is opened inside one span. */
+/* One mapping as it was when last looked at. */
 struct span {
 	uint64_t start, end;
 	uint8_t kind;		/* enum area_kind */
@@ -259,11 +259,9 @@ void batch_explode(struct mm *mm);
 
 /* ---- window.c: what is tracked ---- */
 
-/* Have the page's surroundings tracked. migrate lock held. -EBUSY: another userfaultfd's; -EAGAIN: the area changed. */
+/* Have the mapping that holds addr tracked. migrate lock held. -EBUSY: another userfaultfd's; -EAGAIN: it changed. */
 int window_open(struct mm *mm, const struct span *span, uint64_t addr);
 void window_close(struct mm *mm);
-/* Stop tracking what mremap carried off while it was in flight. migrate lock held, nothing in flight. */
-void window_strays(struct mm *mm);
 /* Undo tracking of a range whatever has become of it. */
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end);
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The window: the part of managed memory that is tracked now. Only there do first touches trap and
- * munmap and its kin report, so it is kept small, moves along with the migration, and is closed when
- * nothing is under way: an idle engine costs nothing.
+ * The window: the mapping that is tracked now. Only there do first touches trap and munmap and its
+ * kin report; it moves along with the migration and is closed when nothing is under way: an idle
+ * engine costs nothing.
+ *
+ * Always a whole mapping: a part would split it, and an mremap() by the program across the two parts,
+ * which realloc() does, would fail as it never does without us.
  */
 #include "mm/mm.h"
 
 #include <errno.h>
-
-#define WINDOW (64UL << 20)	/* aligned, so that no THP is cut in two */
 
 struct untrack {
 	uint64_t start, end;
@@ -31,27 +32,16 @@ static int untrack_piece(struct mm *mm, const struct area *a, void *arg)
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 {
 	struct untrack u = { start, end };
+	uint64_t from, to;
 
 	if (mm->mmu->ops->untrack(mm->mmu, start, end - start))
 		area_walk(mm, untrack_piece, &u);
+	/* a mapping that has grown took its tracking along; on one that is not tracked this does nothing */
+	if (!mm->mmu->ops->area(mm->mmu, end, &from, &to))
+		mm->mmu->ops->untrack(mm->mmu, end, to - end);
 }
 
-void window_close(struct mm *mm)
-{
-	struct span w;
-
-	lock_acquire(&mm->lock);
-	BUG_ON(mm->batch.nr);
-	w = mm->window;
-	mm->window = (struct span){ 0 };
-	mm->window_torn = false;
-	lock_release(&mm->lock);
-	if (w.start < w.end)
-		untrack_range(mm, w.start, w.end);
-	window_strays(mm);
-}
-
-void window_strays(struct mm *mm)
+static void strays_close(struct mm *mm)
 {
 	struct span stray[STRAYS];
 	uint32_t nr;
@@ -66,20 +56,49 @@ void window_strays(struct mm *mm)
 		untrack_range(mm, stray[i].start, stray[i].end);
 }
 
+void window_close(struct mm *mm)
+{
+	struct span w;
+
+	lock_acquire(&mm->lock);
+	BUG_ON(mm->batch.nr);
+	w = mm->window;
+	mm->window = (struct span){ 0 };
+	mm->window_torn = false;
+	lock_release(&mm->lock);
+	if (w.start < w.end)
+		untrack_range(mm, w.start, w.end);
+	strays_close(mm);
+}
+
+/* The mapping as it is now; an older kernel cannot say, then as it was when last looked at. */
+static int window_bounds(struct mm *mm, const struct span *span, uint64_t addr, struct span *w)
+{
+	int err = mm->mmu->ops->area(mm->mmu, addr, &w->start, &w->end);
+
+	if (err == -ENOTTY) {
+		w->start = span->start;
+		w->end = span->end;
+		return 0;
+	}
+	return err ? -EAGAIN : 0;
+}
+
 int window_open(struct mm *mm, const struct span *span, uint64_t addr)
 {
-	uint64_t start = max_u64(span->start, ALIGN_DOWN(addr, WINDOW));
-	uint64_t end = min_u64(span->end, ALIGN_DOWN(addr, WINDOW) + WINDOW);
+	struct span w = { .class = span->class };
 	int err;
 
-	if (mm->window.start == start && mm->window.end == end && !mm->window_torn)
+	if (addr >= mm->window.start && addr < mm->window.end && !mm->window_torn)
 		return 0;
 	window_close(mm);
-	err = mm->mmu->ops->track(mm->mmu, start, end - start);
+	err = window_bounds(mm, span, addr, &w);
+	if (!err)
+		err = mm->mmu->ops->track(mm->mmu, w.start, w.end - w.start);
 	if (err)
 		return err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
 	lock_acquire(&mm->lock);
-	mm->window = (struct span){ .start = start, .end = end };
+	mm->window = w;
 	lock_release(&mm->lock);
 	return 0;
 }

@@ -107,6 +107,8 @@ struct mmu_ops {
 
 	/* Runs of present pages in [*pos, end), in order; *pos advances. Returns how many, 0 at the end. */
 	int (*scan)(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run *run, int nr);
+	/* The bounds of the mapping that holds addr, as they are now. -ENOENT: none; -ENOTTY: the kernel cannot say (before 6.11). */
+	int (*area)(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *end);
 	/* The host's NUMA node of each page from addr on (negative: unknown). */
 	int (*where)(struct mmu *m, uint64_t addr, int nr, int *node);
 

@@ -351,15 +351,16 @@ bool sim_event_step(struct sim *s, struct event *e)
 /* The kernel discards area by area, and waits for the reader before each tracked one. */
 int sim_discard(struct sim *s, uint64_t addr, uint64_t end)
 {
-	uint64_t next;
+	struct mmu_event ev = { .type = MMU_EV_REMOVE };
 
-	for (; addr < end; addr = next) {
-		next = sim_area_end(s, addr, end);
+	for (; addr < end; addr = ev.end) {
+		ev.addr = addr;
+		ev.end = sim_area_end(s, addr, end);
 		if (sim_page_at(s, addr)->flags & P_TRACK) {
-			sim_post_event(s, &(struct mmu_event){ .type = MMU_EV_REMOVE, .addr = addr, .end = next }, end);
+			sim_post_event(s, &ev, end);
 			return -EINPROGRESS;
 		}
-		sim_zap(s, addr, next);
+		sim_zap(s, addr, ev.end);
 	}
 	return 0;
 }

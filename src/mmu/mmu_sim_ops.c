@@ -2,10 +2,10 @@
 /*
  * mmu_sim_ops.c - the simulated userfaultfd.
  *
- * It answers as Linux 6.18 was measured to: an error that stops a move after its first page is -EAGAIN and the
- * retry tells the reason; while an event is unread nothing can be moved or installed; faults are read
- * before events; a huge page moves whole between aligned ranges when the destination has neither pages
- * nor a page table left, else it is split first.
+ * It answers as Linux 6.18 was measured to: an error that stops a move after its first page is -EAGAIN
+ * and the retry tells the reason; while an event is unread nothing can be moved or installed; faults are
+ * read before events; a huge page moves whole between aligned ranges when the destination has neither
+ * pages nor a page table left, else it is split first.
  */
 #include "mmu/mmu_sim_space.h"
 
@@ -20,7 +20,7 @@ static int op_read_event(struct mmu *m, struct mmu_event *ev)
 	struct event *e = sim_event_in(s->events, EV_UNREAD);
 
 	if (s->nr_faults) {
-		*ev = (struct mmu_event){ MMU_EV_FAULT, .addr = s->fault[0].addr, .write = s->fault[0].write };
+		*ev = (struct mmu_event){ MMU_EV_FAULT, .addr = s->fault->addr, .write = s->fault->write };
 		memmove(s->fault, s->fault + 1, --s->nr_faults * sizeof(*s->fault));
 		return 1;
 	}
@@ -316,7 +316,8 @@ static int64_t op_peek(struct mmu *m, uint64_t slot, uint64_t addr, uint64_t len
 }
 
 /* MADV_POPULATE_WRITE: page by page, up to the first that cannot be written. */
-static int write_faults(struct sim *s, uint64_t addr, uint64_t len, int (*fault)(struct sim *s, uint64_t addr))
+static int write_faults(struct sim *s, uint64_t addr, uint64_t len,
+			int (*fault)(struct sim *s, uint64_t addr))
 {
 	uint64_t at;
 	int err = 0;
@@ -374,7 +375,8 @@ static uint32_t page_bits(struct sim *s, uint64_t addr)
 
 	if (!p || !(p->frame || p->flags & P_ZERO))
 		return 0;
-	return MMU_PG_PRESENT | (p->flags & P_ZERO ? MMU_PG_ZERO : 0) | (sim_pmd_at(s, addr)->huge ? MMU_PG_HUGE : 0);
+	return MMU_PG_PRESENT | (p->flags & P_ZERO ? MMU_PG_ZERO : 0) |
+	       (sim_pmd_at(s, addr)->huge ? MMU_PG_HUGE : 0);
 }
 
 static int op_scan(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run *run, int nr)

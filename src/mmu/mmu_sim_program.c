@@ -199,7 +199,7 @@ static bool may_collapse(struct sim *s, uint64_t addr)
 	return true;
 }
 
-/* As MADV_COLLAPSE: content is kept, in new frames where others refer to the old; no holes in tracked areas. */
+/* MADV_COLLAPSE: content is kept, in new frames where others refer to the old. Tracked areas: no holes. */
 int mmu_sim_huge(struct mmu *m, uint64_t addr)
 {
 	struct sim *s = sim_of(m);

@@ -23,7 +23,7 @@
 struct mmu_uffd {
 	struct mmu mmu;
 	int fd;
-	int pagemap;
+	int pagemap, maps;
 	int pid;
 	bool can_poison;
 	bool wide;			/* 256-bit vectors */
@@ -44,6 +44,7 @@ static void uffd_close(struct mmu *m)
 {
 	sys1(SYS_close, to_uffd(m)->fd);
 	sys1(SYS_close, to_uffd(m)->pagemap);
+	sys1(SYS_close, to_uffd(m)->maps);
 }
 
 /* ---- tracking ---- */
@@ -227,6 +228,18 @@ static int uffd_scan(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run 
 	return (int)got;
 }
 
+static int uffd_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *end)
+{
+	struct procmap_query q = { .size = sizeof(q), .query_addr = addr };
+	long ret = sys3(SYS_ioctl, to_uffd(m)->maps, PROCMAP_QUERY, &q);
+
+	if (ret < 0)
+		return (int)ret;
+	*start = q.vma_start;
+	*end = q.vma_end;
+	return 0;
+}
+
 static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
 {
 	void *pages[256];
@@ -309,6 +322,7 @@ static const struct mmu_ops uffd_ops = {
 	.shared = uffd_shared,
 	.unshare = uffd_unshare,
 	.scan = uffd_scan,
+	.area = uffd_area,
 	.where = uffd_where,
 	.read_event = uffd_read_event,
 	.event_fd = uffd_event_fd,
@@ -331,9 +345,10 @@ int mmu_uffd_open(struct mmu **out, struct region *r)
 		return u->fd;
 	u->can_poison = features & UFFD_FEATURE_POISON;
 	u->pagemap = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	if (u->pagemap < 0) {
-		sys1(SYS_close, u->fd);
-		return u->pagemap;
+	u->maps = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	if (u->pagemap < 0 || u->maps < 0) {
+		uffd_close(&u->mmu);
+		return u->pagemap < 0 ? u->pagemap : u->maps;
 	}
 	*out = &u->mmu;
 	return 0;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The kernel's interface, with what older headers lack: UFFDIO_MOVE (6.8), UFFDIO_POISON (6.6), PAGEMAP_SCAN (6.7). */
+/*
+ * The kernel's interface, with what older headers lack: UFFDIO_MOVE (6.8), UFFDIO_POISON (6.6),
+ * PAGEMAP_SCAN (6.7), PROCMAP_QUERY (6.11).
+ */
 #ifndef GODWIT_MMU_UFFD_H
 #define GODWIT_MMU_UFFD_H
 
@@ -45,6 +48,16 @@ struct pm_scan_arg {
 	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
 };
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+#ifndef PROCMAP_QUERY
+struct procmap_query {
+	__u64 size, query_flags, query_addr;
+	__u64 vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+	__u32 dev_major, dev_minor, vma_name_size, build_id_size;
+	__u64 vma_name_addr, build_id_addr;
+};
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 #endif
 
 /* A full-mode userfaultfd with events and UFFDIO_MOVE, or -errno. method as struct mmu_probe; features: those it has. */

@@ -9,7 +9,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
+#include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -141,6 +142,29 @@ __attribute__((visibility("default"), noreturn)) void _exit(int status)
 __attribute__((visibility("default"), noreturn)) void _Exit(int status)
 {
 	_exit(status);
+}
+
+/* ---- mappings ---- */
+
+__attribute__((visibility("default"))) void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
+{
+	struct gw_engine *e = gw_self();
+	void *new_addr = NULL;
+	va_list args;
+	long ret;
+
+	va_start(args, flags);
+	if (flags & MREMAP_FIXED)
+		new_addr = va_arg(args, void *);
+	va_end(args);
+	if (!e)
+		return (void *)syscall(SYS_mremap, addr, old_len, new_len, flags, new_addr);
+	ret = gw_mremap(e, addr, old_len, new_len, flags, new_addr);
+	if (ret < 0 && ret > -4096) {
+		errno = (int)-ret;
+		return MAP_FAILED;
+	}
+	return (void *)ret;
 }
 
 /* ---- references to pages that are no pins ---- */

@@ -63,10 +63,10 @@ struct mmu_world_ops {
 	/* There is something for read_event(), or ms are over. */
 	bool (*wait_event)(struct mmu_world *w, int ms);
 
-	/* A device's pin of the page at addr. -ENOTSUP: this machine has none for us. unpin may take effect later. */
+	/* A device's pin of the page at addr. -ENOTSUP: none to be had here. unpin may take effect later. */
 	int (*pin)(struct mmu_world *w, uint64_t addr);
 	void (*unpin)(struct mmu_world *w, uint64_t addr);
-	/* A plain reference to the page's frame, as a pipe holds it; what the frame says at addr later. One at a time. */
+	/* A plain reference to the page's frame, as a pipe holds it; what the frame says later. One at a time. */
 	int (*splice)(struct mmu_world *w, uint64_t addr);
 	int (*spliced)(struct mmu_world *w, uint64_t addr, uint64_t *value);
 

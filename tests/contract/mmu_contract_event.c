@@ -41,7 +41,8 @@ static void unmapped_memory_is_gone_before_its_event_is_read(void **state)
 static void nothing_moves_or_is_installed_while_an_event_is_unread(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t addr = map_filled(w, PAGES(4), 3), arena = map_arena(w, PAGES(4)), gone = map_filled(w, PAGES(1), 4);
+	uint64_t addr = map_filled(w, PAGES(4), 3), arena = map_arena(w, PAGES(4));
+	uint64_t gone = map_filled(w, PAGES(1), 4);
 	const struct mmu_ops *ops = w->mmu->ops;
 
 	move_all(w, arena, addr, MMU_PAGE);
@@ -60,7 +61,8 @@ static void nothing_moves_or_is_installed_while_an_event_is_unread(void **state)
 static void waiters_can_be_woken_while_an_event_is_unread(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t addr = map_filled(w, PAGES(1), 5), arena = map_arena(w, PAGES(1)), gone = map_filled(w, PAGES(1), 6);
+	uint64_t addr = map_filled(w, PAGES(1), 5), arena = map_arena(w, PAGES(1));
+	uint64_t gone = map_filled(w, PAGES(1), 6);
 
 	move_all(w, arena, addr, MMU_PAGE);
 	w->ops->touch(w, 0, addr, false, 0);
@@ -120,7 +122,8 @@ static void discard_raises_an_event_before_the_pages_go(void **state)
 static void discard_across_areas_raises_an_event_for_each_tracked_one(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t addr = map_filled(w, PAGES(8), 10), other = map_filled(w, PAGES(1), 11), arena = map_arena(w, PAGES(1));
+	uint64_t addr = map_filled(w, PAGES(8), 10), other = map_filled(w, PAGES(1), 11);
+	uint64_t arena = map_arena(w, PAGES(1));
 	uint32_t bits;
 
 	assert_int_equal(w->mmu->ops->untrack(w->mmu, addr + PAGES(3), PAGES(2)), 0);
@@ -151,7 +154,8 @@ static void nothing_moves_while_a_discard_is_unread(void **state)
 static void mremap_says_where_the_memory_went_and_that_its_place_is_gone(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t addr = map_filled(w, PAGES(4), 13), to = w->ops->map(w, PAGES(4)), arena = map_arena(w, PAGES(4));
+	uint64_t addr = map_filled(w, PAGES(4), 13), to = w->ops->map(w, PAGES(4));
+	uint64_t arena = map_arena(w, PAGES(4));
 	struct mmu_event ev;
 
 	begin_unread(w, ACT_REMAP, addr, PAGES(4), to);
@@ -172,7 +176,8 @@ static void mremap_says_where_the_memory_went_and_that_its_place_is_gone(void **
 static void remapped_memory_is_still_tracked(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t addr = map_filled(w, PAGES(2), 14), to = w->ops->map(w, PAGES(2)), arena = map_arena(w, PAGES(2));
+	uint64_t addr = map_filled(w, PAGES(2), 14), to = w->ops->map(w, PAGES(2));
+	uint64_t arena = map_arena(w, PAGES(2));
 
 	move_all(w, arena, addr, PAGES(2));
 	begin_unread(w, ACT_REMAP, addr, PAGES(2), to);

@@ -112,12 +112,43 @@ static void waiter_on_a_huge_page_is_woken_when_it_is_back(void **state)
 	expect_through(w, 0, word_of(8, 300));
 }
 
+static void dropped_huge_slot_takes_a_huge_page_whole_again(void **state)
+{
+	struct mmu_world *w = *state;
+	uint64_t addr = map_huge(w, 9), arena = map_huge(w, 10);
+
+	if (!addr || !arena)
+		SKIP("no huge page to be had");
+	act_quietly(w, ACT_DROP, arena, MMU_HUGE);
+	move_all(w, arena, addr, MMU_HUGE);
+	assert_true(is_huge(w, arena));
+	check(w, arena, MMU_HUGE, 9, 0);
+}
+
+/* The slots of map_huge() may have huge pages. */
+static void populate_makes_huge_pages_where_the_area_may_have_them(void **state)
+{
+	struct mmu_world *w = *state;
+	uint64_t arena = map_huge(w, 11), addr = map_arena(w, MMU_HUGE);
+
+	if (!arena)
+		SKIP("no huge page to be had");
+	act_quietly(w, ACT_DROP, arena, MMU_HUGE);
+	act_quietly(w, ACT_POPULATE, arena, MMU_HUGE);
+	assert_true(is_huge(w, arena));
+	expect_word(w, arena + PAGES(511), 0);
+	move_all(w, addr, arena, MMU_HUGE);
+	assert_true(is_huge(w, addr));
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(huge_page_moves_whole_and_back),
 	cmocka_unit_test(part_of_a_huge_page_moves_and_splits_it),
 	cmocka_unit_test(huge_page_is_split_where_the_destination_is_not_aligned),
 	cmocka_unit_test(huge_page_does_not_replace_a_small_one),
 	cmocka_unit_test(small_pages_do_not_replace_a_huge_one),
+	cmocka_unit_test(dropped_huge_slot_takes_a_huge_page_whole_again),
+	cmocka_unit_test(populate_makes_huge_pages_where_the_area_may_have_them),
 	cmocka_unit_test(waiter_on_a_huge_page_is_woken_when_it_is_back),
 };
 

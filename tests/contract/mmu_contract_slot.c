@@ -9,10 +9,9 @@
 /* Slots with frames, tracked. */
 static uint64_t map_frames(struct mmu_world *w, uint64_t len)
 {
-	uint64_t arena = w->ops->map(w, len);
+	uint64_t arena = map_arena(w, len);
 
-	assert_int_equal(w->mmu->ops->populate(w->mmu, arena, len), 0);
-	assert_int_equal(w->mmu->ops->track(w->mmu, arena, len), 0);
+	act_quietly(w, ACT_POPULATE, arena, len);
 	return arena;
 }
 
@@ -98,47 +97,52 @@ static void populated_slots_are_zero_and_can_be_moved_out(void **state)
 static void populate_keeps_what_is_there(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t arena = w->ops->map(w, PAGES(4));
+	uint64_t arena = map_arena(w, PAGES(4)), addr = map_filled(w, PAGES(2), 5);
 
-	fill(w, arena + PAGES(1), PAGES(2), 5);
-	assert_int_equal(w->mmu->ops->populate(w->mmu, arena, PAGES(4)), 0);
+	move_all(w, arena + PAGES(1), addr, PAGES(2));
+	act_quietly(w, ACT_POPULATE, arena, PAGES(4));
 	expect_word(w, arena, 0);
+	expect_word(w, arena + PAGES(3), 0);
 	check(w, arena + PAGES(1), PAGES(2), 5, 0);
 }
 
-static void dropped_slot_is_empty(void **state)
+static void dropped_slots_are_empty_and_can_be_moved_into(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t arena = w->ops->map(w, PAGES(4)), addr = map_arena(w, PAGES(4));
+	uint64_t arena = map_filled(w, PAGES(4), 6), addr = map_filled(w, PAGES(4), 7);
 	uint32_t bits;
 
-	fill(w, arena, PAGES(4), 6);
-	assert_int_equal(w->mmu->ops->drop(w->mmu, arena + PAGES(1), PAGES(2)), 0);
+	act_quietly(w, ACT_DROP, arena + PAGES(1), PAGES(2));
 	assert_int_equal(count_present(w, arena, PAGES(4), &bits), 2);
-	move_stops(w, addr, arena + PAGES(1), PAGES(2), 0, -ENOENT);
-	expect_word(w, arena + PAGES(1), 0);
+	check(w, arena, PAGES(1), 6, 0);
+	act_quietly(w, ACT_DROP, addr, PAGES(1));
+	move_stops(w, addr, arena + PAGES(1), PAGES(1), 0, -ENOENT);
+	move_all(w, arena + PAGES(1), addr + PAGES(1), PAGES(2));
+	check(w, arena + PAGES(1), PAGES(2), 7, 1);
 }
 
-/* Slots are tracked while the engine lives: what it does to them is no event and no fault. */
-static void drop_of_tracked_slots_asks_nobody(void **state)
+static void populate_and_drop_leave_the_slots_tracked(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t arena = map_frames(w, PAGES(4)), addr = map_filled(w, PAGES(4), 7);
+	uint64_t arena = map_frames(w, PAGES(4));
 
-	act_quietly(w, ACT_DROP, arena, PAGES(4));
-	move_all(w, arena, addr, PAGES(4));
-	check(w, arena, PAGES(4), 7, 0);
+	act_quietly(w, ACT_DROP, arena + PAGES(1), PAGES(1));
+	w->ops->touch(w, 0, arena + PAGES(1), false, 0);
+	expect_event(w, MMU_EV_FAULT, arena + PAGES(1), 0);
+	expect_waiting(w, 0);
 }
 
-static void populate_of_tracked_slots_asks_nobody(void **state)
+static void populate_and_drop_leave_the_slots_one_area(void **state)
 {
 	struct mmu_world *w = *state;
-	uint64_t arena = map_arena(w, PAGES(4)), addr = map_arena(w, PAGES(4));
+	uint64_t arena = map_arena(w, PAGES(16)), addr = map_arena(w, PAGES(16));
 
+	act_quietly(w, ACT_POPULATE, arena + PAGES(8), PAGES(4));
 	act_quietly(w, ACT_POPULATE, arena, PAGES(4));
-	expect_word(w, arena + PAGES(3), 0);
-	move_all(w, addr, arena, PAGES(4));
-	expect_word(w, addr, 0);
+	act_quietly(w, ACT_DROP, arena + PAGES(3), PAGES(6));
+	act_quietly(w, ACT_POPULATE, arena + PAGES(3), PAGES(13));
+	move_all(w, addr, arena, PAGES(16));
+	move_all(w, arena, addr, PAGES(16));
 }
 
 static void peek_reads_what_the_program_has(void **state)
@@ -284,9 +288,9 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(sum_depends_on_the_order_of_words_and_pages),
 	cmocka_unit_test(populated_slots_are_zero_and_can_be_moved_out),
 	cmocka_unit_test(populate_keeps_what_is_there),
-	cmocka_unit_test(dropped_slot_is_empty),
-	cmocka_unit_test(drop_of_tracked_slots_asks_nobody),
-	cmocka_unit_test(populate_of_tracked_slots_asks_nobody),
+	cmocka_unit_test(dropped_slots_are_empty_and_can_be_moved_into),
+	cmocka_unit_test(populate_and_drop_leave_the_slots_tracked),
+	cmocka_unit_test(populate_and_drop_leave_the_slots_one_area),
 	cmocka_unit_test(peek_reads_what_the_program_has),
 	cmocka_unit_test(peek_at_memory_that_is_gone_is_efault),
 	cmocka_unit_test(scan_reports_runs_of_present_pages),

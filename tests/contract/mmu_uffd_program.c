@@ -118,7 +118,7 @@ void program_touch_join(struct program_touch *t)
 
 /* ---- the child ---- */
 
-/* Answers until its parent closes the pipe. It keeps no other descriptor: one of a userfaultfd would keep that alive. */
+/* Answers until its parent closes the pipe. A userfaultfd's descriptor that it kept would keep that alive. */
 static void child_main(int questions, int answers)
 {
 	uint64_t addr, value;
@@ -178,7 +178,8 @@ void program_child_exit(struct program_child *c)
 /* Small pages, whatever the machine's default is. */
 static int map_over(uint64_t addr, uint64_t len)
 {
-	void *p = mmap((void *)addr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+	void *p = mmap((void *)addr, len, PROT_READ | PROT_WRITE, flags, -1, 0);
 
 	return p == MAP_FAILED || madvise(p, len, MADV_NOHUGEPAGE) ? -errno : 0;
 }

@@ -49,7 +49,8 @@ static int sim_dontfork(struct mmu_world *w, uint64_t addr, uint64_t len)
 
 static int sim_make_huge(struct mmu_world *w, uint64_t addr)
 {
-	return mmu_sim_huge(w->mmu, addr);
+	mmu_sim_madvise(w->mmu, addr, MMU_HUGE, MMU_SIM_HUGEPAGE);
+	return mmu_sim_store(w->mmu, addr, 0);
 }
 
 static int sim_store(struct mmu_world *w, uint64_t addr, uint64_t value)
