@@ -224,6 +224,24 @@ static void settle_stray(struct mm *mm, struct pass *pass, struct batch *b, uint
 	count_moved(mm, b->source, b->dest[i], nr, pass->rq);
 }
 
+/* No huge frame is to be had: its 512 pages go on by themselves, and the kernel takes the THP apart. */
+static void settle_as_small(struct mm *mm, struct pass *pass, struct page *head)
+{
+	uint64_t addr = page_addr(&mm->pt, head);
+	uint8_t want = head->want;
+
+	putback_lru_page(mm, head);
+	page_split(mm, head);
+	for (uint64_t at = addr; at < addr + HUGE_SIZE_; at += PAGE_SIZE_) {
+		struct page *page = page_find(&mm->pt, at);
+
+		if (!page || isolate_lru_page(mm, page, &pass->later))
+			continue;
+		page->want = want;
+		page->err = EAGAIN;
+	}
+}
+
 static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint32_t i)
 {
 	struct page *page = b->page[i];
@@ -238,6 +256,10 @@ static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint3
 		return;
 	}
 	node_uncharge(mm->nodes, b->dest[i], nr);
+	if (b->unit == HUGE_SIZE_ && b->state[i] == SLOT_STAYS && b->err[i] == -ENOMEM && page->flags & PG_PRESENT) {
+		settle_as_small(mm, pass, page);
+		return;
+	}
 	page_refused(mm, page, b->state[i] == SLOT_STAYS ? b->err[i] : -ENOENT, &pass->later, pass->rq);
 }
 
@@ -539,6 +561,17 @@ static void for_books(struct mm *mm, void (*fn)(struct mm *mm, struct page *page
 	lock_release(&mm->lock);
 }
 
+/* Pages that were counted at the beginning and had left before their turn came. */
+static void count_vanished(struct request *rq)
+{
+	struct progress *p = rq->progress;
+	uint64_t known = p->moved + p->failed_pages + p->gone;
+
+	if (!cancelled(rq) && known < p->total)
+		p->gone += p->total - known;
+	p->done = p->moved + p->failed_pages + p->gone;
+}
+
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
 {
 	struct relative r = relative_of(from, to);
@@ -570,6 +603,7 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 	}
 	migrate_rest(mm, &rest, new_page_relative, &r, rq);
 	migration_over(mm);
+	count_vanished(rq);
 	return 0;
 }
 
