@@ -398,6 +398,21 @@ static int op_scan(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run *r
 	return n;
 }
 
+/* Areas differ in what their pages remember; the start is the furthest address whose area ends where this one does. */
+static int op_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *end)
+{
+	struct sim *s = sim_of(m);
+	uint64_t top = MMU_SIM_BASE + s->nr_pages * MMU_PAGE;
+
+	if (!sim_range_ok(s, addr, MMU_PAGE) || !sim_one_area(s, addr, MMU_PAGE))
+		return -ENOENT;
+	*end = sim_area_end(s, addr, top);
+	*start = addr;
+	while (*start > MMU_SIM_BASE && sim_one_area(s, *start - MMU_PAGE, *end - *start + MMU_PAGE))
+		*start -= MMU_PAGE;
+	return 0;
+}
+
 static int op_where(struct mmu *m, uint64_t addr, int nr, int *node)
 {
 	(void)m;
@@ -490,6 +505,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.shared = op_shared,
 	.unshare = op_unshare,
 	.scan = op_scan,
+	.area = op_area,
 	.where = op_where,
 	.read_event = op_read_event,
 	.event_fd = op_event_fd,

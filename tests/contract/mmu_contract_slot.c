@@ -281,6 +281,21 @@ static void where_names_a_node_for_each_page(void **state)
 	assert_int_equal(node[NR], 4711);
 }
 
+static void area_gives_the_bounds_of_the_mapping_around_an_address(void **state)
+{
+	struct mmu_world *w = *state;
+	uint64_t addr = map_filled(w, PAGES(8), 16), start = 0, end = 0;
+
+	assert_int_equal(w->mmu->ops->area(w->mmu, addr + PAGES(3), &start, &end), 0);
+	assert_in_range(start, 1, addr);
+	assert_in_range(end, addr + PAGES(8), UINT64_MAX);
+	assert_int_equal(w->ops->protect(w, addr + PAGES(4), PAGES(4), false), 0);
+	assert_int_equal(w->mmu->ops->area(w->mmu, addr + PAGES(3), &start, &end), 0);
+	assert_int_equal(end, addr + PAGES(4));
+	assert_int_equal(w->mmu->ops->area(w->mmu, addr + PAGES(4), &start, &end), 0);
+	assert_int_equal(start, addr + PAGES(4));
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(copy_makes_the_same_of_any_length),
 	cmocka_unit_test(copy_writes_nothing_beyond_its_length),
@@ -299,6 +314,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(scan_tells_the_zero_page_from_others),
 	cmocka_unit_test(scan_tells_huge_pages_from_others),
 	cmocka_unit_test(scan_of_unmapped_memory_finds_nothing),
+	cmocka_unit_test(area_gives_the_bounds_of_the_mapping_around_an_address),
 	cmocka_unit_test(where_names_a_node_for_each_page),
 };
 
