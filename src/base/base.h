@@ -84,6 +84,11 @@ struct thread {
  */
 int thread_start(struct thread *t, bool own_files);
 void thread_join(struct thread *t);
+/*
+ * From here on no ordinary thread takes the CPU from the caller, until it says false: for the short
+ * time in which others wait for it. False: not permitted (CAP_SYS_NICE or RLIMIT_RTPRIO).
+ */
+bool thread_hurry(bool on);
 
 /* ---- region.c: one reservation of addresses that holds everything the engine owns ---- */
 

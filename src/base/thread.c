@@ -79,3 +79,12 @@ void thread_join(struct thread *t)
 		/* the kernel's wake at exit is not a private one */
 		sys4(SYS_futex, &t->tid, 0 /* FUTEX_WAIT */, tid, NULL);
 }
+
+#define FIFO_LOWEST 1
+
+bool thread_hurry(bool on)
+{
+	int prio = on ? FIFO_LOWEST : 0;
+
+	return sys3(SYS_sched_setscheduler, 0, on ? SCHED_FIFO : SCHED_OTHER, &prio) >= 0;
+}

@@ -19,8 +19,10 @@
 
 #include <errno.h>
 
-#define OUT_TRIES 4		/* while pages are out nobody waits long for an event to pass */
+#define OUT_TRIES 2		/* while pages are out nobody waits for an event to pass */
+#define PAUSE_NS 5000ULL	/* until the thread whose event was read has run on */
 #define BUSY_TRIES 3
+#define HURRY_BATCHES 1024U
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 {
@@ -193,13 +195,6 @@ static uint64_t move_run(struct mm *mm, uint64_t dst, uint64_t src, uint64_t len
 	return done;
 }
 
-/* The reader may be asleep: read what is there ourselves, and let the thread that waits for it run. */
-static void events_pass(struct mm *mm)
-{
-	mm_drain_events_locked(mm);
-	sys0(SYS_sched_yield);
-}
-
 static void entry_clear(struct batch *b, uint32_t i)
 {
 	if (b->page[i])
@@ -282,7 +277,8 @@ static uint32_t unmap_run(struct mm *mm, struct batch *b, uint32_t i, int *tries
 		return LEAF_PAGES;
 	}
 	if (err == -EAGAIN && (*tries)-- > 0) {
-		events_pass(mm);
+		/* the reader may be asleep: read what is there ourselves */
+		mm_drain_events_locked(mm);
 		batch_check(mm, b, i + n);
 		return n;
 	}
@@ -385,7 +381,7 @@ static void page_lost(struct mm *mm, struct batch *b, uint32_t i)
 static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, int *busy)
 {
 	if (err == -EAGAIN || (err == -EBUSY && (*busy)-- > 0)) {
-		events_pass(mm);
+		mm_drain_events_locked(mm);
 		return;
 	}
 	if (b->unit == HUGE_SIZE_ && err != -ENOENT) {
@@ -400,7 +396,7 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 	if (!err)
 		b->state[i] = SLOT_IN;
 	else if (err == -EAGAIN)
-		events_pass(mm);
+		mm_drain_events_locked(mm);
 	else if (err == -ENOENT || err == -EEXIST || err == -EINVAL || err == -ESRCH)
 		b->state[i] = SLOT_GONE;
 	else
@@ -459,10 +455,22 @@ static void batch_finish(struct mm *mm, struct batch *b)
 	}
 }
 
+/*
+ * A window far beyond the bound means that another thread had the CPU in the middle of it. For a
+ * while then the job asks not to be disturbed while pages are out; always would cost 4 us a batch.
+ */
+static void hurry_next(struct mm *mm, const struct request *rq, uint64_t window)
+{
+	if (rq->bound_ns && window > 2 * rq->bound_ns)
+		mm->hurry = HURRY_BATCHES;
+	else if (mm->hurry)
+		mm->hurry--;
+}
+
 uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class)
 {
 	struct batch *b = &mm->batch;
-	bool huge = b->unit == HUGE_SIZE_, done;
+	bool huge = b->unit == HUGE_SIZE_, done, hurry;
 	uint64_t start, window;
 	int err = batch_prepare(mm, b, class);
 
@@ -475,6 +483,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	}
 	if (form == FORM_TRANSACTIONAL && !batch_precopy(mm, b))
 		form = FORM_PLAIN;
+	hurry = mm->hurry && thread_hurry(true);
 	start = clock_ns();
 	lock_acquire(&mm->lock);
 	batch_unmap(mm, b);
@@ -485,12 +494,18 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 		batch_recopy(mm, b);
 	if (rq->verify)
 		batch_verify(mm, b, rq->progress);
-	do {
+	for (;;) {
 		lock_acquire(&mm->lock);
 		done = batch_remap(mm, b);
 		lock_release(&mm->lock);
-	} while (!done);
+		if (done)
+			break;
+		sleep_ns(PAUSE_NS);
+	}
 	window = clock_ns() - start;
+	if (hurry)
+		thread_hurry(false);
+	hurry_next(mm, rq, window);
 	lock_acquire(&mm->lock);
 	batch_finish(mm, b);
 	lock_release(&mm->lock);

@@ -97,6 +97,8 @@ static void discard_note(struct mm *mm, uint64_t start, uint64_t end)
 
 bool discarded_at(struct mm *mm, uint64_t start, uint64_t end)
 {
+	if (!mm->nr_discards)
+		return false;
 	discards_expire(mm);
 	for (uint32_t i = 0; i < mm->nr_discards; i++)
 		if (start < mm->discard[i].end && end > mm->discard[i].start)

@@ -144,6 +144,7 @@ struct mm {
 	struct discard discard[DISCARDS_MAX];
 	uint32_t nr_discards;
 	struct batch batch;
+	uint32_t hurry;			/* batches to come that ask not to be disturbed; protected by migrate */
 	bool recycle;			/* atomic */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
 	bool stale;			/* protected by lock: an event came while forking */
