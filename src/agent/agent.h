@@ -75,6 +75,7 @@ struct gw_engine {
 	uint32_t ready;			/* futex: 1 starting, 2 up, 3 failed */
 	int start_error;
 	bool stopping;
+	bool hurried;			/* service thread only */
 	uint32_t tick_ms;
 	uint64_t tick_due;
 	void (*tick_fn)(struct gw_engine *e, void *arg);

@@ -63,7 +63,6 @@ static int job_main(void *arg)
 	void (*kick)(void *) = job->kick;
 	void *kick_arg = job->kick_arg;
 
-	__atomic_add_fetch(&mm->users, 1, __ATOMIC_SEQ_CST);
 	frames_watch(job->e);
 	job->error = job->run(job);
 	__atomic_sub_fetch(&mm->users, 1, __ATOMIC_SEQ_CST);
@@ -79,6 +78,7 @@ static int job_main(void *arg)
 static int job_launch(struct gw_engine *e, void *arg)
 {
 	struct gw_job *job = arg;
+	int err;
 
 	if (!job->thread.stack)
 		job->thread.stack = region_alloc(&e->region, THREAD_STACK);
@@ -89,7 +89,11 @@ static int job_launch(struct gw_engine *e, void *arg)
 	job->thread.name = "godwit-job";
 	job->rq.started = clock_ns();
 	job->state = JOB_RUNNING;
-	return thread_start(&job->thread, false);
+	__atomic_add_fetch(&e->mm.users, 1, __ATOMIC_SEQ_CST);
+	err = thread_start(&job->thread, false);
+	if (err)
+		__atomic_sub_fetch(&e->mm.users, 1, __ATOMIC_SEQ_CST);
+	return err;
 }
 
 int job_start(struct gw_job *job)

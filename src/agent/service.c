@@ -154,6 +154,15 @@ static int until_tick(struct gw_engine *e)
 	return e->tick_due > now ? (int)((e->tick_due - now) / 1000000) + 1 : 0;
 }
 
+/* While a request is under way threads wait for what is read here, and the job for its lock. */
+static void service_hurry(struct gw_engine *e)
+{
+	bool busy = __atomic_load_n(&e->mm.users, __ATOMIC_RELAXED);
+
+	if (busy != e->hurried)
+		e->hurried = thread_hurry(busy) && busy;
+}
+
 static void service_once(struct gw_engine *e)
 {
 	struct epoll_event ev[8];
@@ -169,6 +178,7 @@ static void service_once(struct gw_engine *e)
 		e->tick_due = clock_ns() + e->tick_ms * 1000000ULL;
 		e->tick_fn(e, e->tick_arg);
 	}
+	service_hurry(e);
 }
 
 /* The program's descriptors came along with the copy of the table: it may wait for their last close. */
@@ -229,6 +239,7 @@ int service_start(struct gw_engine *e)
 	e->post_lock = LOCK_INIT(RANK_POST);
 	e->nr_posts = 0;
 	e->stopping = false;
+	e->hurried = false;
 	e->tick_ms = 0;
 	e->ready = 1;
 	err = thread_start(&e->service, true);

@@ -86,5 +86,5 @@ bool thread_hurry(bool on)
 {
 	int prio = on ? FIFO_LOWEST : 0;
 
-	return sys3(SYS_sched_setscheduler, 0, on ? SCHED_FIFO : SCHED_OTHER, &prio) >= 0;
+	return sys3(SYS_sched_setscheduler, 0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK : SCHED_OTHER, &prio) >= 0;
 }

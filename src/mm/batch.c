@@ -22,7 +22,7 @@
 #define OUT_TRIES 2		/* while pages are out nobody waits for an event to pass */
 #define PAUSE_NS 5000ULL	/* until the thread whose event was read has run on */
 #define BUSY_TRIES 3
-#define HURRY_BATCHES 1024U
+#define HURRY_BATCHES 8192U
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 {
