@@ -132,8 +132,9 @@ struct row {
 
 static void row_head(void)
 {
-	printf("%-26s %-13s %-7s %5s %9s %7s %6s | %8s %8s %8s | %9s %8s %8s %9s %9s\n", "what", "form", "load", "batch",
-	       "ns/page", "GB/s", "ratio", "win p99", "p99.9", "max us", "user M/s", "p50 us", "p99", "p99.9", "max us");
+	printf("%-26s %-13s %-7s %5s %9s %7s %6s | %8s %8s %8s | %9s %8s %8s %9s %9s\n", "what", "form", "load",
+	       "batch", "ns/page", "GB/s", "ratio", "win p99", "p99.9", "max us", "user M/s", "p50 us", "p99", "p99.9",
+	       "max us");
 	fprintf(csv, "what,form,load,batch,ns_page,gb_s,ratio_to_copy,window_us_p99,window_us_p999,window_us_max,"
 		     "user_accesses_s,user_us_p50,user_us_p99,user_us_p999,user_us_max\n");
 }
@@ -196,7 +197,8 @@ struct bench {
 };
 
 /* Only one region at a time is under management: the others are opted out. */
-static double engine_once(struct bench *b, bool huge, const struct gw_migrate_options *opt, struct gw_migrate_result *res)
+static double engine_once(struct bench *b, bool huge, const struct gw_migrate_options *opt,
+			  struct gw_migrate_result *res)
 {
 	int *node = huge ? &b->node_huge : &b->node_small;
 	double begin;
@@ -257,8 +259,18 @@ static void copy_rows(struct bench *b)
 		small[i] = copy_loop(b->small_to, b->small, GW_PAGE_SIZE);
 		huge[i] = copy_loop(b->huge_to, b->huge, GW_HUGE_SIZE);
 	}
-	row_print(&(struct row){ .what = "memcpy, 4 KiB loop", .form = "-", .load = "quiet", .batch = 1, .ns_page = median(small, ROUNDS), .ratio = 1 });
-	row_print(&(struct row){ .what = "memcpy, 2 MiB", .form = "-", .load = "quiet", .batch = 512, .ns_page = median(huge, ROUNDS), .ratio = 1 });
+	row_print(&(struct row){ .what = "memcpy, 4 KiB loop",
+				 .form = "-",
+				 .load = "quiet",
+				 .batch = 1,
+				 .ns_page = median(small, ROUNDS),
+				 .ratio = 1 });
+	row_print(&(struct row){ .what = "memcpy, 2 MiB",
+				 .form = "-",
+				 .load = "quiet",
+				 .batch = 512,
+				 .ns_page = median(huge, ROUNDS),
+				 .ratio = 1 });
 }
 
 /* The users without any migration, for as long: what the machine itself does to them. */
@@ -270,7 +282,10 @@ static void control_rows(struct bench *b)
 
 		usleep(500000);
 		user_stop(u);
-		row_print(&(struct row){ .what = "no migration", .form = "-", .load = writes ? "writer" : "reader", .user = u,
+		row_print(&(struct row){ .what = "no migration",
+					 .form = "-",
+					 .load = writes ? "writer" : "reader",
+					 .user = u,
 					 .seconds = (now_ns() - begin) / 1e9 });
 		free(u);
 	}
@@ -337,8 +352,10 @@ static void fork_rows(struct gw_engine **e, char *gigabyte)
 	for (int i = 0; i < ROUNDS; i++)
 		with[i] = fork_once();
 	printf("# fork() of a process with 1 GiB: %.0f us without the engine, %.0f us with it and every page in the books (%+.1f %%)\n",
-	       median(without, ROUNDS), median(with, ROUNDS), 100 * (median(with, ROUNDS) / median(without, ROUNDS) - 1));
-	fprintf(csv, "fork_us_without,,,,%.1f,,,,,,,,,,\nfork_us_with,,,,%.1f,,,,,,,,,,\n", median(without, ROUNDS), median(with, ROUNDS));
+	       median(without, ROUNDS), median(with, ROUNDS),
+	       100 * (median(with, ROUNDS) / median(without, ROUNDS) - 1));
+	fprintf(csv, "fork_us_without,,,,%.1f,,,,,,,,,,\nfork_us_with,,,,%.1f,,,,,,,,,,\n", median(without, ROUNDS),
+		median(with, ROUNDS));
 	munmap(gigabyte, 1UL << 30);
 }
 
@@ -452,7 +469,9 @@ static void kernel_rows(double engine_ns)
 /* The figure that the kernel is set against, measured just before it. */
 static double engine_reference(struct bench *b)
 {
-	struct gw_migrate_options opt = { .size = sizeof(opt), .batch = 64, .flags = GW_MIGRATE_NO_STEER, .form = GW_FORM_PLAIN };
+	struct gw_migrate_options opt = {
+		.size = sizeof(opt), .batch = 64, .flags = GW_MIGRATE_NO_STEER, .form = GW_FORM_PLAIN
+	};
 	struct gw_migrate_result res;
 	double cost[ROUNDS];
 

@@ -55,7 +55,7 @@ clean_up()
 set_up()
 {
 	trap clean_up EXIT
-	trap 'exit 130' INT
+	trap 'echo >&2; exit 130' INT
 	trap 'exit 143' TERM HUP PIPE
 	if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
 		rewrite=$'\r\e[K' parts=4

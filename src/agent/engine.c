@@ -173,7 +173,9 @@ void *gw_memory(struct gw_engine *e, size_t len)
 
 static void spec_public(const struct node_spec *s, struct gw_node_options *out)
 {
-	*out = (struct gw_node_options){ .size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance };
+	*out = (struct gw_node_options){
+		.size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance
+	};
 	memcpy(out->name, s->name, sizeof(out->name));
 }
 
@@ -192,7 +194,8 @@ int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt)
 {
 	struct node_spec spec = { .host = opt->host, .bytes = opt->bytes, .distance = opt->distance };
 
-	if (opt->size < sizeof(*opt) || opt->kind != GW_NODE_RAM || opt->distance > 255 || !memchr(opt->name, 0, sizeof(opt->name)))
+	if (opt->size < sizeof(*opt) || opt->kind != GW_NODE_RAM || opt->distance > 255 ||
+	    !memchr(opt->name, 0, sizeof(opt->name)))
 		return -EINVAL;
 	memcpy(spec.name, opt->name, sizeof(spec.name));
 	return node_add(&e->nodes, &spec);
@@ -277,7 +280,8 @@ int gw_include(struct gw_engine *e, const void *addr, size_t len)
 
 int gw_thread_exclude(struct gw_engine *e, size_t stack_size)
 {
-	uint64_t top = (uint64_t)__builtin_thread_pointer() + CONTROL_BLOCK, here = (uint64_t)__builtin_frame_address(0);
+	uint64_t top = (uint64_t)__builtin_thread_pointer() + CONTROL_BLOCK,
+		 here = (uint64_t)__builtin_frame_address(0);
 	uint32_t tid = (uint32_t)sys0(SYS_gettid);
 	int err = range_add(e, (void *)(top - 2 * CONTROL_BLOCK), 2 * CONTROL_BLOCK, tid);
 

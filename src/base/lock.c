@@ -25,7 +25,8 @@ static void rank_check(const struct lock *l, bool take)
 		uint32_t none = 0, slot = (tid + i) % HELD_SLOTS;
 
 		if (__atomic_load_n(&held[slot].tid, __ATOMIC_RELAXED) != tid &&
-		    !__atomic_compare_exchange_n(&held[slot].tid, &none, tid, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		    !__atomic_compare_exchange_n(&held[slot].tid, &none, tid, false, __ATOMIC_RELAXED,
+						 __ATOMIC_RELAXED))
 			continue;
 		if (take) {
 			BUG_ON(held[slot].ranks >> l->rank);

@@ -139,7 +139,10 @@ static void kick(void *arg)
 static bool job_begun(struct client *c, enum wish wish, int err)
 {
 	if (err) {
-		reply_error(c, err, err == -EAGAIN ? "too many requests at once: try again" : err == -EINVAL ? "no such node" : "cannot start");
+		reply_error(c, err,
+			    err == -EAGAIN   ? "too many requests at once: try again"
+			    : err == -EINVAL ? "no such node"
+					     : "cannot start");
 		c->job = NULL;
 		return false;
 	}
@@ -313,7 +316,8 @@ static void ask_areas(struct client *c)
 	if (!s->listing)
 		s->listing = gw_memory(s->e, LISTING_BYTES);
 	if (!s->listing || s->lister) {
-		reply_error(c, s->listing ? -EAGAIN : -ENOMEM, "the mappings are being listed for another client: try again");
+		reply_error(c, s->listing ? -EAGAIN : -ENOMEM,
+			    "the mappings are being listed for another client: try again");
 		return;
 	}
 	s->lister = c;
@@ -341,8 +345,9 @@ static void ask_move(struct client *c, const struct ctl_move *m, uint32_t len)
 		c->node[i] = entry[i].node;
 		c->status[i] = -ENOENT;
 	}
-	job_begun(c, WISH_MOVE, gw_job_move(c->server->e, m->count, c->page, m->query ? NULL : c->node, c->status, &m->opt,
-					    kick, c->server, &c->job));
+	job_begun(c, WISH_MOVE,
+		  gw_job_move(c->server->e, m->count, c->page, m->query ? NULL : c->node, c->status, &m->opt, kick,
+			      c->server, &c->job));
 }
 
 static bool options_fit(const struct gw_migrate_options *opt)
@@ -406,7 +411,8 @@ static bool client_message(struct client *c)
 
 static void client_read(struct client *c)
 {
-	long n = sys6(SYS_recvfrom, c->fd, SYS_ARG(c->in + c->got), SYS_ARG(sizeof(c->in) - c->got), MSG_DONTWAIT, 0, 0);
+	long n = sys6(SYS_recvfrom, c->fd, SYS_ARG(c->in + c->got), SYS_ARG(sizeof(c->in) - c->got), MSG_DONTWAIT, 0,
+		      0);
 
 	if (n == -EAGAIN || (!n && c->got == sizeof(c->in)))
 		return;
@@ -556,7 +562,8 @@ static int server_open(struct gw_engine *e, void *arg)
 
 int gw_control_open(struct gw_engine *e)
 {
-	int err = ctl_runtime_base(here.base, sizeof(here.base), getenv("XDG_RUNTIME_DIR"), (uint32_t)sys0(SYS_geteuid));
+	int err = ctl_runtime_base(here.base, sizeof(here.base), getenv("XDG_RUNTIME_DIR"),
+				   (uint32_t)sys0(SYS_geteuid));
 
 	return err ? err : gw_call(e, server_open, NULL);
 }

@@ -42,8 +42,8 @@ static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t
 	err = mm->mmu->ops->populate(mm->mmu, from, len);
 	if (err)
 		return -ENOMEM;
-	if (a->unit == HUGE_SIZE_ &&
-	    (mm->mmu->ops->scan(mm->mmu, &pos, from + len, &run, 1) != 1 || !(run.bits & MMU_PG_HUGE) || run.end < from + len)) {
+	if (a->unit == HUGE_SIZE_ && (mm->mmu->ops->scan(mm->mmu, &pos, from + len, &run, 1) != 1 ||
+				      !(run.bits & MMU_PG_HUGE) || run.end < from + len)) {
 		mm->mmu->ops->drop(mm->mmu, from, len);
 		return -ENOMEM;
 	}
@@ -371,7 +371,8 @@ static void page_lost(struct mm *mm, struct batch *b, uint32_t i)
 
 	b->state[i] = SLOT_GONE;
 	mm->stats.poisoned++;
-	base_log("a page could not be brought back: its next touch is SIGBUS", err ? " (and could not be poisoned)" : "");
+	base_log("a page could not be brought back: its next touch is SIGBUS",
+		 err ? " (and could not be poisoned)" : "");
 }
 
 /*

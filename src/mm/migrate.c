@@ -108,7 +108,8 @@ static bool fits_batch(const struct mm *mm, const struct batch *b, const struct 
 }
 
 /* 0, or -E2BIG: not with the pages chosen so far. Any other error is the page's own. */
-static int batch_take(struct mm *mm, struct page *page, const struct span *window, new_page_t *get_new_page, void *private)
+static int batch_take(struct mm *mm, struct page *page, const struct span *window, new_page_t *get_new_page,
+		      void *private)
 {
 	struct batch *b = &mm->batch;
 	int dest, err;
@@ -395,7 +396,8 @@ static void look_again(struct mm *mm, struct page_list *list, struct request *rq
 	lock_release(&mm->migrate);
 }
 
-static void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private, struct request *rq)
+static void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
+			 struct request *rq)
 {
 	struct page *page;
 
@@ -459,7 +461,8 @@ static bool misplaced(struct mm *mm, const struct relative *r, const struct page
 	return to >= 0 && to != page->node && may_move(mm, page) != -EACCES;
 }
 
-static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm, struct page *page, void *arg), void *arg)
+static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm, struct page *page, void *arg),
+		     void *arg)
 {
 	if (leaf->flags & PG_HUGE) {
 		fn(mm, leaf, arg);

@@ -13,6 +13,7 @@ int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct reg
 	mm->migrate = LOCK_INIT(RANK_MIGRATE);
 	mm->lock = LOCK_INIT(RANK_MM);
 	mm->recycle = true;
+	mm->excluded.clean_leaf = UINT64_MAX;
 	mm->line = region_alloc(r, LINE_BUFFER);
 	mm->excluded.range = region_alloc(r, EXCLUSIONS_MAX * sizeof(struct exclusion));
 	if (!mm->line || !mm->excluded.range)

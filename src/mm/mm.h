@@ -35,7 +35,17 @@ enum migrate_mode {
 enum migrate_reason { MR_SYSCALL, MR_NUMA_MISPLACED, MR_DEMOTION, MR_NR };
 
 /* Why memory is not managed; order as enum gw_unmanaged. */
-enum area_kind { AREA_FILE, AREA_SHARED, AREA_READONLY, AREA_STACK, AREA_EXCLUDED, AREA_OTHER, AREA_KINDS, AREA_MANAGED, AREA_OWN };
+enum area_kind {
+	AREA_FILE,
+	AREA_SHARED,
+	AREA_READONLY,
+	AREA_STACK,
+	AREA_EXCLUDED,
+	AREA_OTHER,
+	AREA_KINDS,
+	AREA_MANAGED,
+	AREA_OWN
+};
 
 struct area {
 	uint64_t start, end;
@@ -71,6 +81,7 @@ struct exclusion {
 struct exclusions {
 	struct exclusion *range;
 	uint32_t nr;
+	uint64_t clean_leaf;	/* 2 MiB without any, or UINT64_MAX */
 };
 
 enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
@@ -202,7 +213,7 @@ void exclude_fork_child(struct mm *mm);
 /* Forget threads that are gone, find those that nobody named. */
 void exclude_refresh(struct mm *mm);
 /* 0, -EACCES (opted out, a thread's), -EBUSY (pinned). mm->lock held. */
-int excluded_at(const struct mm *mm, uint64_t start, uint64_t end);
+int excluded_at(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- adopt.c ---- */
 

@@ -41,7 +41,8 @@ static enum area_kind area_kind(const struct mm *mm, const struct area *a, bool 
 
 static uint32_t prot_of(const char *perms)
 {
-	return (perms[0] == 'r' ? PROT_READ : 0U) | (perms[1] == 'w' ? PROT_WRITE : 0U) | (perms[2] == 'x' ? PROT_EXEC : 0U);
+	return (perms[0] == 'r' ? PROT_READ : 0U) | (perms[1] == 'w' ? PROT_WRITE : 0U) |
+	       (perms[2] == 'x' ? PROT_EXEC : 0U);
 }
 
 static const char *skip_word(const char *s)
@@ -141,15 +142,27 @@ struct span *span_find(struct mm *mm, uint64_t addr)
 
 /* ---- exclusions ---- */
 
-int excluded_at(const struct mm *mm, uint64_t start, uint64_t end)
+static int excluded_in(const struct exclusions *x, uint64_t start, uint64_t end)
 {
-	for (uint32_t i = 0; i < mm->excluded.nr; i++) {
-		const struct exclusion *x = &mm->excluded.range[i];
-
-		if (start < x->end && end > x->start)
-			return x->tid == EXCLUDE_PIN ? -EBUSY : -EACCES;
-	}
+	for (uint32_t i = 0; i < x->nr; i++)
+		if (start < x->range[i].end && end > x->range[i].start)
+			return x->range[i].tid == EXCLUDE_PIN ? -EBUSY : -EACCES;
 	return 0;
+}
+
+/* Pages are asked for in address order: most lie in 2 MiB that are known to have no exclusion at all. */
+int excluded_at(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct exclusions *x = &mm->excluded;
+	uint64_t leaf = ALIGN_DOWN(start, HUGE_SIZE_);
+
+	if (leaf == x->clean_leaf && end <= leaf + HUGE_SIZE_)
+		return 0;
+	if (!excluded_in(x, leaf, leaf + HUGE_SIZE_)) {
+		x->clean_leaf = leaf;
+		return 0;
+	}
+	return excluded_in(x, start, end);
 }
 
 static int exclude_add_locked(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid)
@@ -158,6 +171,7 @@ static int exclude_add_locked(struct mm *mm, uint64_t start, uint64_t end, uint3
 
 	if (x->nr == EXCLUSIONS_MAX)
 		return -ENOMEM;
+	x->clean_leaf = UINT64_MAX;
 	x->range[x->nr++] = (struct exclusion){ ALIGN_DOWN(start, PAGE_SIZE_), ALIGN_UP(end, PAGE_SIZE_), tid };
 	return 0;
 }

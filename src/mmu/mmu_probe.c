@@ -78,7 +78,9 @@ int uffd_open(uint32_t *method, uint64_t *features)
 
 static bool has_scan(void)
 {
-	struct pm_scan_arg arg = { .size = sizeof(arg), .category_anyof_mask = PAGE_IS_PRESENT, .return_mask = PAGE_IS_PRESENT };
+	struct pm_scan_arg arg = { .size = sizeof(arg),
+				   .category_anyof_mask = PAGE_IS_PRESENT,
+				   .return_mask = PAGE_IS_PRESENT };
 	struct page_region region;
 	long ret, fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 

@@ -197,7 +197,8 @@ static int uffd_unshare(struct mmu *m, uint64_t addr, uint64_t len)
 
 static uint32_t bits_of(uint64_t categories)
 {
-	return (categories & PAGE_IS_PRESENT ? MMU_PG_PRESENT : 0U) | (categories & PAGE_IS_SWAPPED ? MMU_PG_SWAPPED : 0U) |
+	return (categories & PAGE_IS_PRESENT ? MMU_PG_PRESENT : 0U) |
+	       (categories & PAGE_IS_SWAPPED ? MMU_PG_SWAPPED : 0U) |
 	       (categories & PAGE_IS_PFNZERO ? MMU_PG_ZERO : 0U) | (categories & PAGE_IS_HUGE ? MMU_PG_HUGE : 0U);
 }
 

@@ -92,7 +92,8 @@ static size_t stack_size(const pthread_attr_t *attr)
 __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 							  void *(*fn)(void *), void *arg)
 {
-	static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) __attribute__((section("gw_data"))) = NULL;
+	static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)
+		__attribute__((section("gw_data"))) = NULL;
 	struct start *s;
 	int err;
 

@@ -95,7 +95,7 @@ __attribute__((constructor)) static void preload_start(void)
 			say("cannot set up nodes or the control socket", err);
 		}
 	}
-	at_quick_exit(gw_control_unlink);
+	(void)at_quick_exit(gw_control_unlink);
 	errno = saved;
 }
 

@@ -383,7 +383,8 @@ static void run(struct world *w, const struct phase *ph, bool huge)
 	}
 	printf("# %s: %lu changes, %lu pages moved, %lu of lists, %lu wrong\n", ph->name, (unsigned long)changes,
 	       (unsigned long)w->moved, (unsigned long)w->listed, (unsigned long)bad);
-	snprintf(line, sizeof(line), "%s: after %s every page holds what it must", huge ? "THPs" : "4 KiB pages", ph->name);
+	snprintf(line, sizeof(line), "%s: after %s every page holds what it must", huge ? "THPs" : "4 KiB pages",
+		 ph->name);
 	tap(!bad && changes > 20 && w->moved + w->listed > 100, line);
 }
 

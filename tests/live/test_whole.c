@@ -197,7 +197,8 @@ static void run(struct gw_engine *e, const char *what, uint64_t bytes, bool huge
 		total += res.pages_total;
 		for (int n = 0; n < GW_ERRNO_MAX; n++)
 			if (res.failed[n])
-				printf("# %s: %lu pages stay: %s\n", what, (unsigned long)res.failed[n], strerrorname_np(n));
+				printf("# %s: %lu pages stay: %s\n", what, (unsigned long)res.failed[n],
+				       strerrorname_np(n));
 		thp += res.pages_huge;
 	}
 	w.stop = true;
@@ -215,7 +216,8 @@ static void run(struct gw_engine *e, const char *what, uint64_t bytes, bool huge
 	snprintf(line, sizeof(line), "%s: no page is seen torn", what);
 	tap(!w.torn, line);
 	/* a forked child that lives just then shares pages: those stay, and are counted */
-	snprintf(line, sizeof(line), "%s: %s, every time", what, disturb ? "every page moved or is counted as left" : "all of it moved");
+	snprintf(line, sizeof(line), "%s: %s, every time", what,
+		 disturb ? "every page moved or is counted as left" : "all of it moved");
 	tap(moved + failed + gone >= total && moved > w.pages * (uint64_t)rounds / 2 && (disturb || failed < 64), line);
 	if (huge && !disturb) {
 		snprintf(line, sizeof(line), "%s: THPs move whole", what);

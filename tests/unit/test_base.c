@@ -164,7 +164,9 @@ static void a_lock_keeps_threads_apart(void **state)
 	(void)state;
 	assert_int_equal(region_reserve(&r, 1 << 20, 1 << 20), 0);
 	for (int i = 0; i < 4; i++) {
-		t[i] = (struct thread){ .fn = count_up, .arg = &c, .stack = region_alloc(&r, THREAD_STACK), .name = "counter" };
+		t[i] = (struct thread){
+			.fn = count_up, .arg = &c, .stack = region_alloc(&r, THREAD_STACK), .name = "counter"
+		};
 		assert_int_equal(thread_start(&t[i], i % 2), 0);
 	}
 	for (int i = 0; i < 4; i++)

@@ -44,9 +44,20 @@ static void the_bad_word_of_a_specification_is_pointed_at(void **state)
 		const char *text;
 		size_t at;
 	} bad[] = {
-		{ "", 0 },	       { "rom", 0 },		{ "ram,", 4 },		 { "ram,size=", 4 },	{ "ram,size=1X", 4 },
-		{ "ram,size=100", 4 }, { "ram,host=-1", 4 },	{ "ram,size=1G,host=x", 12 }, { "ram,host=64", 4 }, { "ram,distance=9", 4 },
-		{ "ram,name=", 4 },    { "ram,name=a b", 4 },	{ "ram,colour=red", 4 }, { "ram,name=a;b", 4 },
+		{ "", 0 },
+		{ "rom", 0 },
+		{ "ram,", 4 },
+		{ "ram,size=", 4 },
+		{ "ram,size=1X", 4 },
+		{ "ram,size=100", 4 },
+		{ "ram,host=-1", 4 },
+		{ "ram,size=1G,host=x", 12 },
+		{ "ram,host=64", 4 },
+		{ "ram,distance=9", 4 },
+		{ "ram,name=", 4 },
+		{ "ram,name=a b", 4 },
+		{ "ram,colour=red", 4 },
+		{ "ram,name=a;b", 4 },
 		{ "ram,name=0123456789012345678901234567890123456789", 4 },
 	};
 	struct node_spec s;

@@ -27,7 +27,8 @@ static void lists_are_read_as_numactl_reads_them(void **state)
 
 static void what_is_no_list_is_refused(void **state)
 {
-	static const char *const bad[] = { "", ",", "0,", "0-", "-1", "2-1", "x", "0 1", "!", "!all", "0x1", "1-2-3", "all,0" };
+	static const char *const bad[] = { "",	  ",", "0,",   "0-",  "-1",    "2-1",  "x",
+					   "0 1", "!", "!all", "0x1", "1-2-3", "all,0" };
 	uint64_t mask;
 
 	(void)state;

@@ -127,10 +127,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_page_is_found_at_its_address_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_huge_page_stands_for_its_whole_leaf, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_huge_page_that_loses_a_part_becomes_small_ones_on_its_node, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_huge_page_that_loses_a_part_becomes_small_ones_on_its_node, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(the_books_of_memory_that_went_are_used_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_isolated_page_is_on_no_list_of_a_node, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_page_that_goes_while_isolated_is_freed_by_its_putback, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_page_that_goes_while_isolated_is_freed_by_its_putback, setup,
+						teardown),
 		cmocka_unit_test(sixteen_bytes_are_enough_for_a_page),
 	};
 
