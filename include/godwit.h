@@ -200,13 +200,13 @@ long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 /*
  * Move single pages, as move_pages(2): status[i] becomes the node of pages[i], or a negative errno:
  * -ENOENT not present, -EFAULT not mapped or the zero page, -EBUSY pinned or shared since a fork,
- * -EACCES not managed (stack, file, shared, excluded), -ENODEV no such node, -ENOMEM node full.
+ * -EACCES not managed (file, shared, read-only) or opted out (asked to move), -ENODEV no such node, -ENOMEM node full.
  * nodes NULL: only ask. Returns 0, the number of pages not moved, or -errno.
  */
 long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
 		   const struct gw_migrate_options *opt);
 
-/* The node of the page at addr; errors as status of gw_move_pages(). */
+/* The node of the page at addr (also of one that stays for being pinned or opted out); errors as status of gw_move_pages(). */
 int gw_query(struct gw_engine *e, const void *addr);
 
 /*
@@ -246,6 +246,8 @@ int gw_include(struct gw_engine *e, const void *addr, size_t len);
  * preloaded; the static library sees threads that exist when a request begins.
  */
 int gw_thread_exclude(struct gw_engine *e, size_t stack_size);
+/* The calling thread is about to end: the robust mutexes that it holds stay too. */
+void gw_thread_leave(struct gw_engine *e);
 
 /*
  * mremap(2) as it would be without an engine: nothing is tracked and nothing in flight meanwhile. A

@@ -72,7 +72,7 @@ struct gw_engine {
 	/* service thread */
 	struct thread service;
 	int epoll, signal_fd;		/* service thread only */
-	uint32_t ready;			/* futex: 1 starting, 2 up, 3 failed */
+	uint32_t ready;			/* futex: 1 starting, 2 up or failed: see start_error */
 	int start_error;
 	bool stopping;
 	bool hurried;			/* service thread only */
@@ -97,7 +97,7 @@ struct gw_engine *engine_self(void);
 
 /* ---- service.c ---- */
 
-/* Start the service thread and wait until it serves. forked: in a child, with the books of the parent. */
+/* Start the service thread and wait until it serves. In a forked child it keeps the books of the parent. */
 int service_start(struct gw_engine *e);
 void service_stop(struct gw_engine *e);
 

@@ -156,7 +156,6 @@ static int run_mremap(struct gw_job *job)
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr)
 {
 	struct gw_job *job = __atomic_load_n(&e->mm.users, __ATOMIC_SEQ_CST) ? job_take(e, NULL) : NULL;
-	int err;
 
 	if (!job)
 		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
@@ -166,6 +165,7 @@ long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, 
 	job->remap[2] = (long)new_len;
 	job->remap[3] = flags;
 	job->remap[4] = (long)new_addr;
-	err = job_start(job);
-	return err ? err : wait_and_end(job, NULL);
+	if (job_start(job))
+		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
+	return wait_and_end(job, NULL);
 }

@@ -241,14 +241,10 @@ int gw_nodes_parse(const char *list, int nr_nodes, gw_nodemask *out)
 static int range_add(struct gw_engine *e, const void *addr, size_t len, uint32_t kind)
 {
 	uint64_t start = (uint64_t)addr;
-	int err;
 
 	if (!len || start + len < start)
 		return -EINVAL;
-	err = exclude_add(&e->mm, start, start + len, kind);
-	if (!err)
-		mm_settle(&e->mm);
-	return err;
+	return exclude_add(&e->mm, start, start + len, kind);
 }
 
 static int range_del(struct gw_engine *e, const void *addr, size_t len, uint32_t kind)
@@ -288,6 +284,30 @@ int gw_thread_exclude(struct gw_engine *e, size_t stack_size)
 	if (err || here > top || top - here > stack_size + CONTROL_BLOCK)
 		return err ? err : range_add(e, (void *)(here - stack_size), stack_size + GW_PAGE_SIZE, tid);
 	return range_add(e, (void *)(top - stack_size - CONTROL_BLOCK), stack_size + CONTROL_BLOCK, tid);
+}
+
+#define ROBUST_MOST 64
+
+/*
+ * What the kernel walks when a thread dies: a ring of list entries, each inside a mutex, whose word it
+ * marks without waiting for a page in flight.
+ */
+void gw_thread_leave(struct gw_engine *e)
+{
+	uint32_t tid = (uint32_t)sys0(SYS_gettid);
+	void **head = NULL, **entry;
+	uint64_t len = 0;
+
+	if (sys3(SYS_get_robust_list, 0, &head, &len) < 0 || !head)
+		return;
+	entry = head[0];
+	for (int i = 0; i < ROBUST_MOST && entry != head; i++) {
+		/* bit 0 marks a priority-inheriting mutex; the whole of it lies within 64 bytes of the entry */
+		uint64_t at = (uint64_t)entry & ~1ULL;
+
+		range_add(e, (void *)(at - 64), 128, tid);
+		entry = *(void ***)at;
+	}
 }
 
 void gw_no_recycle(struct gw_engine *e)

@@ -22,9 +22,11 @@ static bool leaky(long dir, const char *name)
 	return !strcmp(target, "/dev/fuse") || !strcmp(target, "anon_inode:[io_uring]");
 }
 
-static bool any_leaky(long dir)
+/* The number of descriptors, or -1 when one is leaky, or when there is nothing to see: the first thread has ended. */
+static int any_leaky(long dir)
 {
 	char buf[2048] __attribute__((aligned(8)));
+	int nr = 0;
 	long got;
 
 	while ((got = sys3(SYS_getdents64, dir, buf, sizeof(buf))) > 0)
@@ -32,10 +34,11 @@ static bool any_leaky(long dir)
 			const struct sys_dirent *d = (const void *)(buf + at);
 
 			if (d->name[0] != '.' && leaky(dir, d->name))
-				return true;
+				return -1;
+			nr++;
 			at += d->len;
 		}
-	return false;
+	return nr ? nr : -1;
 }
 
 void frames_watch(struct gw_engine *e)
@@ -47,9 +50,11 @@ void frames_watch(struct gw_engine *e)
 		return;
 	e->fds_seen = now;
 	dir = sys4(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (dir < 0)
+	if (dir < 0) {
+		gw_no_recycle(e);
 		return;
-	if (any_leaky(dir))
+	}
+	if (any_leaky(dir) < 0)
 		gw_no_recycle(e);
 	sys1(SYS_close, dir);
 }

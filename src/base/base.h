@@ -60,7 +60,8 @@ struct lock {
 #define LOCK_INIT(r) ((struct lock){ .rank = (r) })
 void lock_acquire(struct lock *l);
 bool lock_try(struct lock *l);
-void lock_release(struct lock *l);
+/* True: somebody may be waiting for it. */
+bool lock_release(struct lock *l);
 
 /* Wait while *word == val, at most ns nanoseconds (0: for ever); wake all who do. */
 void futex_wait(uint32_t *word, uint32_t val, uint64_t ns);

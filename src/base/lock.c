@@ -89,9 +89,13 @@ void lock_acquire(struct lock *l)
 	rank_check(l, true);
 }
 
-void lock_release(struct lock *l)
+bool lock_release(struct lock *l)
 {
+	bool waited;
+
 	rank_check(l, false);
-	if (__atomic_exchange_n(&l->word, 0, __ATOMIC_RELEASE) == 2)
+	waited = __atomic_exchange_n(&l->word, 0, __ATOMIC_RELEASE) == 2;
+	if (waited)
 		sys3(SYS_futex, &l->word, FUTEX_WAKE_PRIVATE, 1);
+	return waited;
 }

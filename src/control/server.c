@@ -67,6 +67,7 @@ static struct {
 /* ---- writing ---- */
 
 static void client_close(struct client *c);
+static void client_run(struct client *c);
 
 static void client_flush(struct client *c)
 {
@@ -247,10 +248,12 @@ static void on_tick(struct gw_engine *e, void *arg)
 
 		if (!c->job)
 			continue;
-		if (!gw_job_progress(c->job, NULL))
+		if (!gw_job_progress(c->job, NULL)) {
 			tell_progress(c);
-		else if (c->shut || c->out_at == c->out_len)
+		} else if (c->shut || c->out_at == c->out_len) {
 			finish(c);
+			client_run(c);
+		}
 	}
 }
 
@@ -409,18 +412,21 @@ static bool client_message(struct client *c)
 	return true;
 }
 
-static void client_read(struct client *c)
+/* Read and answer until there is nothing more to read, or the turn is not the client's. */
+static void client_run(struct client *c)
 {
-	long n = sys6(SYS_recvfrom, c->fd, SYS_ARG(c->in + c->got), SYS_ARG(sizeof(c->in) - c->got), MSG_DONTWAIT, 0,
-		      0);
+	while (c->fd >= 0) {
+		uint64_t room = sizeof(c->in) - c->got;
+		long n = sys6(SYS_recvfrom, c->fd, SYS_ARG(c->in + c->got), SYS_ARG(room), MSG_DONTWAIT, 0, 0);
 
-	if (n == -EAGAIN || (!n && c->got == sizeof(c->in)))
-		return;
-	if (n <= 0) {
-		client_close(c);
-		return;
+		if (room && (!n || (n < 0 && n != -EAGAIN))) {
+			client_close(c);
+			return;
+		}
+		c->got += n > 0 ? (uint32_t)n : 0;
+		if (!client_message(c) && n <= 0)
+			return;
 	}
-	c->got += (uint32_t)n;
 }
 
 static void on_client(struct gw_engine *e, uint32_t events, void *arg)
@@ -430,10 +436,7 @@ static void on_client(struct gw_engine *e, uint32_t events, void *arg)
 	(void)e;
 	if (events & EPOLLOUT && c->fd >= 0)
 		client_flush(c);
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && c->fd >= 0)
-		client_read(c);
-	while (c->fd >= 0 && client_message(c))
-		;
+	client_run(c);
 }
 
 /* ---- clients come and go ---- */

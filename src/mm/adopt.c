@@ -277,7 +277,6 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 	if (!err) {
 		lock_acquire(&mm->lock);
 		range_gone(mm, seen, UINT64_MAX - HUGE_SIZE_);
-		mm->stale = false;
 		lock_release(&mm->lock);
 	}
 	return err;

@@ -22,6 +22,7 @@
 #define OUT_TRIES 2		/* while pages are out nobody waits for an event to pass */
 #define PAUSE_NS 5000ULL	/* until the thread whose event was read has run on */
 #define BUSY_TRIES 3
+#define REFUSALS_MANY 50U	/* then the program is kept from refusing */
 #define HURRY_BATCHES 8192U
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
@@ -318,7 +319,7 @@ static void batch_copy(struct mm *mm, struct batch *b)
 	}
 }
 
-/* The transaction's first half; false: the program unmapped some of it, so there is nothing to build on. */
+/* The transaction's first half; false: the program unmapped some of it, or shares it: nothing to build on. */
 static bool batch_precopy(struct mm *mm, struct batch *b)
 {
 	for (uint32_t i = 0, n; i < b->want; i += n) {
@@ -327,6 +328,9 @@ static bool batch_precopy(struct mm *mm, struct batch *b)
 		for (n = 1; i + n < b->want && b->addr[i + n] == b->addr[i] + n * b->unit;)
 			n++;
 		len = n * b->unit;
+		/* reading through the kernel would give the program its own copy of what a fork left shared */
+		if (mm->mmu->ops->shared(mm->mmu, b->addr[i], len))
+			return false;
 		if (mm->mmu->ops->peek(mm->mmu, slot(b->frames, b, i), b->addr[i], len) != (int64_t)len)
 			return false;
 	}
@@ -391,8 +395,11 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 	}
 	if (err == -EINVAL || err == -EBUSY || err == -ENOMEM) {
 		err = mm->mmu->ops->copy_in(mm->mmu, b->addr[i], slot(b->frames, b, i));
-		if (!err)
+		if (!err) {
+			/* the frame is still where it was */
+			drop_slot(mm, b, slot(b->frames, b, i));
 			mm->stats.copied_in++;
+		}
 	}
 	if (!err)
 		b->state[i] = SLOT_IN;
@@ -448,7 +455,7 @@ static void batch_finish(struct mm *mm, struct batch *b)
 {
 	for (uint32_t i = 0; i < b->nr; i++) {
 		entry_clear(b, i);
-		if (b->state[i] == SLOT_GONE)
+		if (b->state[i] == SLOT_GONE || b->err[i])
 			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
 		/* a page that never went out has left no frame behind */
 		if (b->state[i] == SLOT_STAYS && b->err[i] == -ENOENT && b->page[i])
@@ -473,6 +480,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	struct batch *b = &mm->batch;
 	bool huge = b->unit == HUGE_SIZE_, done, hurry;
 	uint64_t start, window;
+	uint32_t refused = 0;
 	int err = batch_prepare(mm, b, class);
 
 	if (err) {
@@ -501,6 +509,11 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 		lock_release(&mm->lock);
 		if (done)
 			break;
+		if (++refused == REFUSALS_MANY) {
+			lock_acquire(&mm->lock);
+			window_narrow(mm);
+			lock_release(&mm->lock);
+		}
 		sleep_ns(PAUSE_NS);
 	}
 	window = clock_ns() - start;

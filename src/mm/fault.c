@@ -37,7 +37,7 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 {
 	struct page *page = page_find(&mm->pt, ev->addr);
 
-	if ((page && page->flags & PG_MIGRATION) || batch_holds(mm, ev->addr)) {
+	if (batch_holds(mm, ev->addr)) {
 		mm->stats.faults_waited++;
 		return;
 	}
@@ -47,7 +47,8 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 		return;
 	}
 	mm->stats.faults_filled++;
-	if (!mm->forking && !region_owns(mm->region, ev->addr, ev->addr + 1) && (!page || !page->refs))
+	if (!mm->forking && !node_any_host(mm->nodes) && !region_owns(mm->region, ev->addr, ev->addr + 1) &&
+	    (!page || !page->refs))
 		page_enter(mm, ev->addr, 0, PG_FRESH);
 }
 
@@ -117,9 +118,7 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 			b->state[i] = SLOT_GONE;
 			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
 		}
-	if (mm->forking)
-		mm->stale = true;
-	else
+	if (!mm->forking) /* else the next look finds out */
 		range_gone(mm, ev->addr, ev->end);
 	if (ev->type == MMU_EV_REMOVE)
 		discard_note(mm, ev->addr, ev->end);
@@ -154,12 +153,17 @@ static bool batch_follow(struct mm *mm, const struct mmu_event *ev)
 	return any;
 }
 
+/* A huge page arrives in pieces in the books; the next look finds out whether it still is one. */
 static void books_follow(struct mm *mm, const struct mmu_event *ev)
 {
 	for (uint64_t addr = ev->addr; addr < ev->end; addr += PAGE_SIZE_) {
 		struct page *page = page_find(&mm->pt, addr), *to;
 		int node;
 
+		if (page && page->flags & PG_HUGE && page->flags & PG_LRU) {
+			page_split(mm, page);
+			page = page_find(&mm->pt, addr);
+		}
 		if (!page || !(page->flags & PG_PRESENT) || page->flags & PG_HUGE)
 			continue;
 		node = page->node;
@@ -177,18 +181,22 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 	bool flying = batch_follow(mm, ev);
 
 	mm->window_torn = true;
-	if (mm->forking)
-		mm->stale = true;
-	else
+	if (!mm->forking)
 		books_follow(mm, ev);
 	/*
 	 * The tracking went along. It stays until the window is closed: the program may bring the piece
 	 * back, and it must then be one mapping with its neighbours again.
 	 */
-	if (mm->nr_strays < STRAYS)
+	if (mm->nr_strays < STRAYS) {
 		mm->stray[mm->nr_strays++] = (struct span){ .start = ev->to, .end = to_end };
-	else if (!flying)
+	} else if (!flying) {
 		mm->mmu->ops->untrack(mm->mmu, ev->to, to_end - ev->to);
+	} else {
+		struct span *last = &mm->stray[STRAYS - 1];
+
+		last->start = min_u64(last->start, ev->to);
+		last->end = max_u64(last->end, to_end);
+	}
 }
 
 /*

@@ -17,8 +17,8 @@
 
 #define PASSES 10U
 #define PASS_PAUSE_NS 1000000ULL
+#define YIELD_NS 20000ULL
 #define BATCH_SMALL 64U		/* beyond it a page costs no less */
-#define ISOLATE_AT_ONCE 4096U
 
 void request_begin(struct request *rq)
 {
@@ -29,7 +29,7 @@ void request_begin(struct request *rq)
 	rq->started = clock_ns();
 }
 
-static bool cancelled(const struct request *rq)
+bool request_cancelled(const struct request *rq)
 {
 	return rq->cancel && __atomic_load_n(rq->cancel, __ATOMIC_RELAXED);
 }
@@ -62,6 +62,7 @@ static void count_moved(struct mm *mm, int from, int to, uint32_t nr, struct req
 	rq->progress->done += nr;
 	rq->progress->huge += nr == LEAF_PAGES ? nr : 0;
 	mm->stats.moved[from][to] += nr;
+	mm->stats.by_reason[rq->reason] += nr;
 	__atomic_add_fetch(&mm->nodes->node[from].out, nr, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&mm->nodes->node[to].in, nr, __ATOMIC_RELAXED);
 }
@@ -80,7 +81,7 @@ static void page_moved(struct mm *mm, struct page *page, int to, struct request 
 
 /* ---- choosing a batch ---- */
 
-static int may_move(struct mm *mm, const struct page *page)
+int may_move(struct mm *mm, const struct page *page)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
@@ -189,42 +190,6 @@ static int pass_window(struct mm *mm, struct page *first, struct span *window)
 	return err;
 }
 
-static void batch_choose(struct mm *mm, struct pass *pass, const struct span *window, uint32_t most)
-{
-	struct page *page;
-
-	lock_acquire(&mm->lock);
-	mm->batch.want = 0;
-	while (mm->batch.want < most && (page = list_pop(&mm->pt, pass->list))) {
-		int err = batch_take(mm, page, window, pass->get_new_page, pass->private);
-
-		if (err == -E2BIG) {
-			list_push(&mm->pt, pass->list, page);
-			break;
-		}
-		if (err)
-			page_refused(mm, page, err, &pass->later, pass->rq);
-	}
-	lock_release(&mm->lock);
-}
-
-/* ---- what came of it ---- */
-
-/* Taken apart or carried off in flight: where it is now it is new to the books. */
-static void settle_stray(struct mm *mm, struct pass *pass, struct batch *b, uint32_t i)
-{
-	uint32_t nr = (uint32_t)(b->unit / PAGE_SIZE_);
-	struct page *there = page_find(&mm->pt, b->addr[i]);
-
-	if (b->state[i] != SLOT_IN) {
-		pass->rq->progress->done += nr;
-		return;
-	}
-	if (nr == 1 && (!there || !there->refs))
-		page_enter(mm, b->addr[i], b->dest[i], 0);
-	count_moved(mm, b->source, b->dest[i], nr, pass->rq);
-}
-
 /* No huge frame is to be had: its 512 pages go on by themselves, and the kernel takes the THP apart. */
 static void settle_as_small(struct mm *mm, struct pass *pass, struct page *head)
 {
@@ -241,6 +206,55 @@ static void settle_as_small(struct mm *mm, struct pass *pass, struct page *head)
 		page->want = want;
 		page->err = EAGAIN;
 	}
+}
+
+static void batch_choose(struct mm *mm, struct pass *pass, const struct span *window, uint32_t most)
+{
+	struct page *page;
+
+	lock_acquire(&mm->lock);
+	mm->batch.want = 0;
+	while (mm->batch.want < most && (page = list_pop(&mm->pt, pass->list))) {
+		int err = batch_take(mm, page, window, pass->get_new_page, pass->private);
+
+		if (err == -E2BIG && mm->batch.want) {
+			list_push(&mm->pt, pass->list, page);
+			break;
+		}
+		if (err == -E2BIG && page->flags & PG_HUGE && page->flags & PG_PRESENT) {
+			settle_as_small(mm, pass, page); /* the mapping ends inside it */
+			continue;
+		}
+		if (err == -E2BIG)
+			err = page->flags & PG_PRESENT ? -EAGAIN : -ENOENT;
+		if (err)
+			page_refused(mm, page, err, &pass->later, pass->rq);
+	}
+	lock_release(&mm->lock);
+}
+
+/* ---- what came of it ---- */
+
+/* Taken apart or carried off in flight: where it is now it is new to the books. */
+static void settle_stray(struct mm *mm, struct pass *pass, struct batch *b, uint32_t i)
+{
+	uint32_t nr = (uint32_t)(b->unit / PAGE_SIZE_);
+	struct page *there = page_find(&mm->pt, b->addr[i]);
+
+	if (b->state[i] == SLOT_STAYS) {
+		uint32_t e = b->err[i] ? (uint32_t)-b->err[i] : EAGAIN;
+
+		pass->rq->progress->failed[e] += nr;
+		pass->rq->progress->failed_pages += nr;
+		mm->stats.failed[e] += nr;
+	}
+	if (b->state[i] != SLOT_IN) {
+		pass->rq->progress->done += nr;
+		return;
+	}
+	if (nr == 1 && (!there || !there->refs))
+		page_enter(mm, b->addr[i], b->dest[i], 0);
+	count_moved(mm, b->source, b->dest[i], nr, pass->rq);
 }
 
 static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint32_t i)
@@ -338,10 +352,37 @@ static void pace(struct request *rq)
 	if (!rq->rate)
 		return;
 	due = (uint64_t)((double)(rq->progress->moved * PAGE_SIZE_) * 1e9 / (double)rq->rate);
-	while (due > now + 1000000 && !cancelled(rq)) {
+	while (due > now + 1000000 && !request_cancelled(rq)) {
 		sleep_ns(min_u64(due - now, 100000000));
 		now = clock_ns() - rq->started;
 	}
+}
+
+/* A fork, a pin, a new thread may be waiting: they go before the next batch. */
+static void books_yield(struct mm *mm)
+{
+	if (lock_release(&mm->migrate))
+		sleep_ns(YIELD_NS);
+}
+
+void books_acquire(struct mm *mm)
+{
+	lock_acquire(&mm->migrate);
+	lock_acquire(&mm->lock);
+}
+
+void books_release(struct mm *mm)
+{
+	lock_release(&mm->lock);
+	books_yield(mm);
+}
+
+void list_splice(struct mm *mm, struct page_list *to, struct page_list *from)
+{
+	books_acquire(mm);
+	while (from->head)
+		list_add_tail(&mm->pt, to, list_pop(&mm->pt, from));
+	books_release(mm);
 }
 
 uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
@@ -349,18 +390,15 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
 {
 	struct pass pass = { .list = list, .get_new_page = get_new_page, .private = private, .rq = rq };
 
-	while (list->head && !cancelled(rq)) {
+	while (list->head && !request_cancelled(rq)) {
 		lock_acquire(&mm->migrate);
 		if (list->head)
 			pass_batch(mm, &pass);
-		lock_release(&mm->migrate);
+		books_yield(mm);
 		pace(rq);
 	}
 	rq->progress->passes++;
-	lock_acquire(&mm->lock);
-	while (list->head)
-		list_add_tail(&mm->pt, &pass.later, list_pop(&mm->pt, list));
-	lock_release(&mm->lock);
+	list_splice(mm, &pass.later, list);
 	*list = pass.later;
 	return list->nr;
 }
@@ -371,15 +409,22 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
  * Pages that a fork left shared: a write fault makes them the program's own. That is free when the
  * other side is gone, and a copy when it lives: then only if asked for.
  */
+static bool managed_at(struct mm *mm, uint64_t addr)
+{
+	struct span *span = span_find(mm, addr);
+
+	return span && span->kind == AREA_MANAGED;
+}
+
 static void unshare_busy(struct mm *mm, struct page_list *list, struct request *rq)
 {
 	for (uint32_t id = list->head; id; id = page_by_id(&mm->pt, id)->next) {
 		struct page *page = page_by_id(&mm->pt, id);
 		uint64_t addr = page_addr(&mm->pt, page);
 
-		if (page->err != EBUSY || !(page->flags & PG_PRESENT))
+		if (page->err != EBUSY || !(page->flags & PG_PRESENT) || !managed_at(mm, addr))
 			continue;
-		if (!rq->unshare_all && mm->mmu->ops->shared(mm->mmu, addr) != 0)
+		if (!rq->unshare_all && mm->mmu->ops->shared(mm->mmu, addr, page_bytes(page)) != 0)
 			continue;
 		if (!mm->mmu->ops->unshare(mm->mmu, addr, page_bytes(page)))
 			mm->stats.unshared += page_nr(page);
@@ -390,18 +435,19 @@ static void unshare_busy(struct mm *mm, struct page_list *list, struct request *
 static void look_again(struct mm *mm, struct page_list *list, struct request *rq)
 {
 	lock_acquire(&mm->migrate);
+	mm_drain_events(mm);
 	spans_load(mm);
 	if (rq->mode == MIGRATE_SYNC)
 		unshare_busy(mm, list, rq);
 	lock_release(&mm->migrate);
 }
 
-static void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
+void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
 			 struct request *rq)
 {
 	struct page *page;
 
-	for (uint32_t pass = 1; pass < PASSES && list->head && rq->mode != MIGRATE_ASYNC && !cancelled(rq); pass++) {
+	for (uint32_t pass = 1; pass < PASSES && list->head && rq->mode != MIGRATE_ASYNC && !request_cancelled(rq); pass++) {
 		look_again(mm, list, rq);
 		rq->progress->retries += list->nr;
 		mm->stats.retries += list->nr;
@@ -409,320 +455,20 @@ static void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_
 		if (list->head)
 			sleep_ns(pass * PASS_PAUSE_NS);
 	}
-	lock_acquire(&mm->lock);
+	books_acquire(mm);
 	while ((page = list_pop(&mm->pt, list)))
 		if (!(page->flags & PG_PRESENT))
 			page_vanished(mm, page, rq);
-		else if (cancelled(rq) && !page->err)
+		else if (request_cancelled(rq) && !page->err)
 			putback_lru_page(mm, page);
 		else
 			page_failed(mm, page, page->err ? -page->err : -EAGAIN, rq);
-	lock_release(&mm->lock);
+	books_release(mm);
 }
 
-static void migration_over(struct mm *mm)
+void migrate_over(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	window_close(mm);
 	lock_release(&mm->migrate);
-}
-
-/* ---- node to node ---- */
-
-/* Where the pages of each node go; -1: they stay. */
-struct relative {
-	int to[NODE_MAX];
-};
-
-static struct relative relative_of(uint64_t from, uint64_t to)
-{
-	struct relative r;
-
-	for (int n = 0; n < NODE_MAX; n++)
-		r.to[n] = nodes_relative(from, to, n);
-	return r;
-}
-
-static int new_page_relative(struct mm *mm, struct page *page, void *private)
-{
-	struct relative *r = private;
-	int to = r->to[page->node];
-
-	if (to < 0)
-		return -EAGAIN; /* it moved elsewhere meanwhile */
-	return node_charge(mm->nodes, to, page_nr(page)) ? to : -ENOMEM;
-}
-
-/* A page that the request is about: on the wrong node, and not opted out. */
-static bool misplaced(struct mm *mm, const struct relative *r, const struct page *page)
-{
-	int to = r->to[page->node];
-
-	return to >= 0 && to != page->node && may_move(mm, page) != -EACCES;
-}
-
-static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm, struct page *page, void *arg),
-		     void *arg)
-{
-	if (leaf->flags & PG_HUGE) {
-		fn(mm, leaf, arg);
-		return;
-	}
-	for (uint32_t i = 0; i < LEAF_PAGES; i++)
-		if (leaf[i].flags & PG_LRU)
-			fn(mm, &leaf[i], arg);
-}
-
-struct isolate {
-	const struct relative *relative;
-	struct page_list *list;
-};
-
-static void isolate_one(struct mm *mm, struct page *page, void *arg)
-{
-	struct isolate *iso = arg;
-
-	if (misplaced(mm, iso->relative, page))
-		isolate_lru_page(mm, page, iso->list);
-}
-
-/* In address order, so that batches are runs. Returns false at the end of the books. */
-static bool isolate_some(struct mm *mm, const struct relative *r, uint64_t *at, struct page_list *list)
-{
-	struct isolate iso = { r, list };
-	struct page *leaf = NULL;
-
-	lock_acquire(&mm->lock);
-	while (list->nr < ISOLATE_AT_ONCE && (leaf = leaf_next(&mm->pt, at, UINT64_MAX - HUGE_SIZE_))) {
-		for_leaf(mm, leaf, isolate_one, &iso);
-		*at += HUGE_SIZE_;
-	}
-	lock_release(&mm->lock);
-	return leaf != NULL;
-}
-
-struct count {
-	const struct relative *relative;
-	struct progress *progress;
-	uint64_t room[NODE_MAX];
-};
-
-/* What a dry run says of one page, and how full the nodes would be by then. */
-static void count_one(struct mm *mm, struct page *page, void *arg)
-{
-	struct count *c = arg;
-	uint32_t nr = page_nr(page);
-	int to = c->relative->to[page->node], err;
-
-	if (!misplaced(mm, c->relative, page))
-		return;
-	err = may_move(mm, page);
-	if (!err && c->room[to] < nr)
-		err = -ENOMEM;
-	if (err) {
-		c->progress->failed[-err] += nr;
-		c->progress->failed_pages += nr;
-		return;
-	}
-	c->room[to] -= nr;
-	c->room[page->node] += c->room[page->node] == UINT64_MAX ? 0 : nr;
-	if (page->flags & PG_HUGE)
-		c->progress->would_huge += nr;
-	else if (page->flags & PG_SWAPPED)
-		c->progress->would_swapped += nr;
-	else
-		c->progress->would_small += nr;
-}
-
-static void room_left(struct mm *mm, struct count *c)
-{
-	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
-		uint64_t most = mm->nodes->node[n].spec.bytes / PAGE_SIZE_, now = mm->nodes->node[n].pages;
-
-		c->room[n] = !most ? UINT64_MAX : most > now ? most - now : 0;
-	}
-}
-
-static void total_one(struct mm *mm, struct page *page, void *arg)
-{
-	struct count *c = arg;
-
-	if (misplaced(mm, c->relative, page))
-		c->progress->total += page_nr(page);
-}
-
-static void for_books(struct mm *mm, void (*fn)(struct mm *mm, struct page *page, void *arg), void *arg)
-{
-	uint64_t at = 0;
-	struct page *leaf;
-
-	lock_acquire(&mm->lock);
-	while ((leaf = leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_))) {
-		for_leaf(mm, leaf, fn, arg);
-		at += HUGE_SIZE_;
-	}
-	lock_release(&mm->lock);
-}
-
-/* Pages that were counted at the beginning and had left before their turn came. */
-static void count_vanished(struct request *rq)
-{
-	struct progress *p = rq->progress;
-	uint64_t known = p->moved + p->failed_pages + p->gone;
-
-	if (!cancelled(rq) && known < p->total)
-		p->gone += p->total - known;
-	p->done = p->moved + p->failed_pages + p->gone;
-}
-
-int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
-{
-	struct relative r = relative_of(from, to);
-	struct count count = { .relative = &r, .progress = rq->progress };
-	struct page_list list = { 0 }, rest = { 0 };
-	uint64_t at = 0;
-	bool more = true;
-	int err;
-
-	request_begin(rq);
-	lock_acquire(&mm->migrate);
-	err = adopt_all(mm, rq->progress->unmanaged);
-	lock_release(&mm->migrate);
-	if (err)
-		return err;
-	for_books(mm, total_one, &count);
-	if (rq->dry_run) {
-		room_left(mm, &count);
-		for_books(mm, count_one, &count);
-		return 0;
-	}
-	while (more && !cancelled(rq)) {
-		more = isolate_some(mm, &r, &at, &list);
-		migrate_pages(mm, &list, new_page_relative, &r, rq);
-		lock_acquire(&mm->lock);
-		while (list.head)
-			list_add_tail(&mm->pt, &rest, list_pop(&mm->pt, &list));
-		lock_release(&mm->lock);
-	}
-	migrate_rest(mm, &rest, new_page_relative, &r, rq);
-	migration_over(mm);
-	count_vanished(rq);
-	return 0;
-}
-
-/* ---- page by page ---- */
-
-static int new_page_wanted(struct mm *mm, struct page *page, void *private)
-{
-	(void)private;
-	return node_charge(mm->nodes, page->want, page_nr(page)) ? page->want : -ENOMEM;
-}
-
-static int page_status(struct mm *mm, uint64_t addr)
-{
-	struct span *span = span_find(mm, addr);
-	struct page *page;
-	int ret = -ENOENT;
-
-	if (!span || span->kind == AREA_OWN)
-		return -EFAULT;
-	if (span->kind != AREA_MANAGED)
-		return -EACCES;
-	lock_acquire(&mm->lock);
-	page = page_find(&mm->pt, addr);
-	if (page && page->flags & PG_PRESENT)
-		ret = page->node;
-	lock_release(&mm->lock);
-	return ret;
-}
-
-static int want_page(struct mm *mm, uint64_t addr, int node, struct page_list *list)
-{
-	struct page *page;
-	int ret = 0;
-
-	if (node < 0 || (uint32_t)node >= mm->nodes->nr)
-		return -ENODEV;
-	lock_acquire(&mm->lock);
-	page = page_find(&mm->pt, addr);
-	if (!page || !(page->flags & PG_PRESENT)) {
-		ret = -ENOENT;
-	} else if (page->node == node) {
-		ret = node;
-	} else if (page->flags & PG_LRU) {
-		page->want = (uint8_t)node;
-		page->err = 0;
-		isolate_lru_page(mm, page, list);
-	}
-	lock_release(&mm->lock);
-	return ret;
-}
-
-/* The surroundings of an address as they are now; the same as last time are not looked at twice. */
-static int adopt_around(struct mm *mm, uint64_t addr, uint64_t *last)
-{
-	struct span *span = span_find(mm, addr);
-	uint64_t start = ALIGN_DOWN(addr, HUGE_SIZE_);
-
-	if (!span || span->kind != AREA_MANAGED || *last == start)
-		return 0;
-	*last = start;
-	return adopt_range(mm, max_u64(start, span->start), min_u64(start + HUGE_SIZE_, span->end));
-}
-
-static int move_look(struct mm *mm, uint64_t count, void *const *pages, const int *nodes, int *status,
-		     struct page_list *list)
-{
-	uint64_t last = 1;
-	int err = spans_load(mm);
-
-	exclude_refresh(mm);
-	for (uint64_t i = 0; i < count && !err; i++) {
-		uint64_t addr = ALIGN_DOWN((uint64_t)pages[i], PAGE_SIZE_);
-
-		err = adopt_around(mm, addr, &last);
-		status[i] = page_status(mm, addr);
-		if (nodes && status[i] >= 0)
-			status[i] = want_page(mm, addr, nodes[i], list);
-	}
-	return err;
-}
-
-static int final_status(struct mm *mm, uint64_t addr, int node)
-{
-	struct page *page;
-	int ret;
-
-	lock_acquire(&mm->lock);
-	page = page_find(&mm->pt, addr);
-	if (!page || !(page->flags & PG_PRESENT))
-		ret = -ENOENT;
-	else if (page->node == node || !page->err)
-		ret = page->node;
-	else
-		ret = -page->err;
-	lock_release(&mm->lock);
-	return ret;
-}
-
-int do_move_pages(struct mm *mm, uint64_t count, void *const *pages, const int *nodes, int *status,
-		  struct request *rq)
-{
-	struct page_list list = { 0 };
-	int err;
-
-	request_begin(rq);
-	lock_acquire(&mm->migrate);
-	err = move_look(mm, count, pages, nodes, status, &list);
-	lock_release(&mm->migrate);
-	if (nodes) {
-		rq->progress->total = list.nr;
-		migrate_pages(mm, &list, new_page_wanted, NULL, rq);
-		migrate_rest(mm, &list, new_page_wanted, NULL, rq);
-		migration_over(mm);
-	}
-	for (uint64_t i = 0; nodes && i < count && !err; i++)
-		if (status[i] >= 0)
-			status[i] = final_status(mm, ALIGN_DOWN((uint64_t)pages[i], PAGE_SIZE_), nodes[i]);
-	return err;
 }

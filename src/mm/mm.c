@@ -28,17 +28,10 @@ void mm_exit(struct mm *mm)
 	lock_release(&mm->migrate);
 }
 
-void mm_settle(struct mm *mm)
-{
-	if (!__atomic_load_n(&mm->users, __ATOMIC_SEQ_CST))
-		return;
-	lock_acquire(&mm->migrate);
-	lock_release(&mm->migrate);
-}
-
 /*
  * fork() copies the books page by page while other threads run: nothing may change them meanwhile.
- * The reader goes on reading (a fork event is among what it must read) but only notes what it heard.
+ * Jobs change them under mm->migrate only. The reader goes on reading (a fork event is among what it
+ * must read) but leaves the books alone.
  */
 void mm_fork_prepare(struct mm *mm)
 {

@@ -4,8 +4,9 @@
  *
  * Locks (see lock ranks in base.h)
  *   mm->migrate   one batch in flight, or one look at what is present; held over the window
- *   mm->lock      books, windows, the state of the batch; held for one kernel call at most, so that
- *                 the thread that reads events never waits longer
+ *   mm->lock      books, windows, the state of the batch; held for a few kernel calls or a few
+ *                 hundred pages, so that the thread that reads events never waits longer. Program
+ *                 threads take it only under mm->migrate: their stacks may be in flight
  *
  * The rule that makes events and migration agree: an event is read, and the books are changed for it,
  * under mm->lock; a move into or out of managed memory is made under mm->lock too. The kernel refuses
@@ -76,7 +77,7 @@ struct exclusion {
 	uint32_t tid;
 };
 
-#define EXCLUSIONS_MAX 16384U
+#define EXCLUSIONS_MAX 65536U
 
 struct exclusions {
 	struct exclusion *range;
@@ -125,6 +126,7 @@ struct mm_stats {
 	uint64_t moved[NODE_MAX][NODE_MAX];
 	uint64_t failed[ERRNO_MAX_];
 	uint64_t batches, retries, transactional, recopied, copied_in, unshared, dropped, poisoned, forks;
+	uint64_t by_reason[MR_NR];	/* pages moved */
 	struct hist window, window_huge;
 };
 
@@ -149,7 +151,7 @@ struct mm {
 	struct spans spans;		/* protected by migrate */
 	struct exclusions excluded;	/* protected by lock */
 	struct span window;		/* tracked now; protected by lock; start == end: none */
-	bool window_torn;		/* a part of it is not tracked any more: open it anew before the next batch */
+	bool window_torn;		/* a part of it is not tracked any more: open it anew; protected by lock */
 	struct span stray[STRAYS];	/* tracked pieces that mremap carried off; protected by lock */
 	uint32_t nr_strays;
 	struct discard discard[DISCARDS_MAX];
@@ -158,7 +160,6 @@ struct mm {
 	uint32_t hurry;			/* batches to come that ask not to be disturbed; protected by migrate */
 	bool recycle;			/* atomic */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
-	bool stale;			/* protected by lock: an event came while forking */
 	uint32_t users;			/* requests under way; atomic */
 	char *line;			/* buffer of /proc readers; protected by migrate */
 	struct mm_stats stats;
@@ -183,6 +184,7 @@ struct request {
 };
 
 void request_begin(struct request *rq);
+bool request_cancelled(const struct request *rq);
 
 /* ---- mm.c ---- */
 
@@ -194,8 +196,6 @@ void mm_fork_prepare(struct mm *mm);
 void mm_fork_parent(struct mm *mm);
 /* In the child: books kept, everything of the parent's mmu forgotten; mmu is the child's own. */
 void mm_fork_child(struct mm *mm, struct mmu *mmu);
-/* Wait until no page that an earlier call opted out or pinned is in flight. Any thread. */
-void mm_settle(struct mm *mm);
 
 /* ---- vma.c: what the kernel says is mapped ---- */
 
@@ -205,7 +205,10 @@ int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, v
 struct span *span_find(struct mm *mm, uint64_t addr);
 /* Look again at what is mapped. 0 or -errno. migrate lock held. */
 int spans_load(struct mm *mm);
-/* Exclusions. Any thread. -ENOMEM: full; -ENOENT: no such. */
+/*
+ * Exclusions, by program threads. On return nothing of the range is in flight. -ENOMEM: full, and from
+ * now on nothing moves; -ENOENT: no such.
+ */
 int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid);
 int exclude_del(struct mm *mm, uint64_t start, uint64_t end, uint32_t kind);
 /* In a forked child, on its only thread: the other threads are gone, this one has a new id. */
@@ -223,7 +226,7 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged);
 int adopt_range(struct mm *mm, uint64_t start, uint64_t end);
 /* The page left its address: off the books (on a migration's list: it goes when that is done). mm->lock held. */
 void page_gone(struct mm *mm, struct page *page);
-/* A huge page that is not whole any more becomes 512 pages on its node. mm->lock held. False: the entries beside it are in use. */
+/* A huge page on an LRU that is not whole any more becomes 512 pages on its node. mm->lock held. */
 void page_split(struct mm *mm, struct page *page);
 /* A page is seen at addr: enter it, charged to node whatever its size. NULL: no memory for the books. mm->lock held. */
 struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags);
@@ -251,6 +254,20 @@ typedef int new_page_t(struct mm *mm, struct page *page, void *private);
 uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
 		       struct request *rq);
 
+/* What is left of a list: tried again, then counted as failed and put back. */
+void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private, struct request *rq);
+/* Nothing more to do: close the window. */
+void migrate_over(struct mm *mm);
+/* 0, or why the page stays: -ENOENT gone, -EAGAIN about to be discarded, -EACCES opted out, -EBUSY pinned. mm->lock held. */
+int may_move(struct mm *mm, const struct page *page);
+/* Both locks, as every change of the books by a job needs: a fork, which holds the first, copies them at rest. */
+void books_acquire(struct mm *mm);
+void books_release(struct mm *mm);
+/* All of from to the end of to; books_acquire() inside. */
+void list_splice(struct mm *mm, struct page_list *to, struct page_list *from);
+
+/* ---- relocate.c, movepages.c ---- */
+
 /* Every page on a node of from to its relative in to. 0 or -errno; the figures are in rq->progress. */
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq);
 
@@ -274,6 +291,8 @@ void batch_explode(struct mm *mm);
 /* Have the mapping that holds addr tracked. migrate lock held. -EBUSY: another userfaultfd's; -EAGAIN: it changed. */
 int window_open(struct mm *mm, const struct span *span, uint64_t addr);
 void window_close(struct mm *mm);
+/* Track no more than the pages that are out need. mm->lock held, with a batch in flight. */
+void window_narrow(struct mm *mm);
 /* Undo tracking of a range whatever has become of it. */
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end);
 

@@ -9,7 +9,7 @@
 
 #define SPANS_MAX (128U << 10)	/* above vm.max_map_count's default */
 
-/* ---- /proc/self/maps ---- */
+/* ---- /proc/thread-self/maps: that of /proc/self is empty when the first thread has ended ---- */
 
 static bool begins(const char *s, const char *with)
 {
@@ -83,7 +83,7 @@ int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, v
 	struct reader r;
 	struct area area;
 	char *line;
-	int err = reader_open(&r, "/proc/self/maps", mm->line, LINE_BUFFER);
+	int err = reader_open(&r, "/proc/thread-self/maps", mm->line, LINE_BUFFER);
 
 	if (err)
 		return err;
@@ -213,17 +213,23 @@ static void forget_dead_threads(struct mm *mm)
 			i++;
 }
 
+/*
+ * By program threads. One that held mm->lock while its own stack is in flight would wait for the
+ * migration, and the migration for it; with mm->migrate, which books_acquire() takes first, nothing is.
+ */
 int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid)
 {
 	int err;
 
-	lock_acquire(&mm->lock);
+	books_acquire(mm);
 	err = exclude_add_locked(mm, start, end, tid);
 	if (err) {
 		forget_dead_threads(mm);
 		err = exclude_add_locked(mm, start, end, tid);
 	}
-	lock_release(&mm->lock);
+	if (err) /* better that nothing moves than that this does */
+		mm->excluded.range[0] = (struct exclusion){ 0, UINT64_MAX, EXCLUDE_OPT_OUT };
+	books_release(mm);
 	return err;
 }
 
@@ -232,14 +238,14 @@ int exclude_del(struct mm *mm, uint64_t start, uint64_t end, uint32_t kind)
 	struct exclusions *x = &mm->excluded;
 	int err = -ENOENT;
 
-	lock_acquire(&mm->lock);
+	books_acquire(mm);
 	for (uint32_t i = 0; i < x->nr && err; i++)
 		if (x->range[i].tid == kind && x->range[i].start == ALIGN_DOWN(start, PAGE_SIZE_) &&
 		    x->range[i].end == ALIGN_UP(end, PAGE_SIZE_)) {
 			x->range[i] = x->range[--x->nr];
 			err = 0;
 		}
-	lock_release(&mm->lock);
+	books_release(mm);
 	return err;
 }
 

@@ -34,11 +34,11 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 	struct untrack u = { start, end };
 	uint64_t from, to;
 
-	if (mm->mmu->ops->untrack(mm->mmu, start, end - start))
+	/* a mapping that has grown took its tracking along */
+	if (!mm->mmu->ops->area(mm->mmu, end - PAGE_SIZE_, &from, &to) && to > end)
+		u.end = to;
+	if (mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
 		area_walk(mm, untrack_piece, &u);
-	/* a mapping that has grown took its tracking along; on one that is not tracked this does nothing */
-	if (!mm->mmu->ops->area(mm->mmu, end, &from, &to))
-		mm->mmu->ops->untrack(mm->mmu, end, to - end);
 }
 
 static void strays_close(struct mm *mm)
@@ -69,6 +69,27 @@ void window_close(struct mm *mm)
 	if (w.start < w.end)
 		untrack_range(mm, w.start, w.end);
 	strays_close(mm);
+}
+
+/*
+ * The program discards without pause, and moves in are refused as long as an event is under way. Only
+ * tracked memory has events: leave nothing tracked but what lies between the pages that are out.
+ */
+void window_narrow(struct mm *mm)
+{
+	struct batch *b = &mm->batch;
+	uint64_t first = mm->window.end, last = mm->window.start;
+
+	for (uint32_t i = 0; i < b->nr; i++)
+		if (b->state[i] == SLOT_OUT) {
+			first = min_u64(first, b->addr[i]);
+			last = max_u64(last, b->addr[i] + b->unit);
+		}
+	if (first < last && first > mm->window.start)
+		mm->mmu->ops->untrack(mm->mmu, mm->window.start, first - mm->window.start);
+	if (first < last && last < mm->window.end)
+		mm->mmu->ops->untrack(mm->mmu, last, mm->window.end - last);
+	mm->window_torn = true;
 }
 
 /* The mapping as it is now; an older kernel cannot say, then as it was when last looked at. */

@@ -423,20 +423,25 @@ static int op_where(struct mmu *m, uint64_t addr, int nr, int *node)
 
 /* ---- forked children ---- */
 
-static int op_shared(struct mmu *m, uint64_t addr)
+static bool page_shared(struct sim *s, uint64_t addr)
 {
-	struct sim *s = sim_of(m);
 	struct page *p = sim_page_at(s, addr);
-	struct child *c;
-	uint64_t i;
 
 	if (!p || !p->frame)
-		return 0;
+		return false;
 	/* it may have another address there since mremap() */
-	for (c = s->children; c; c = c->next)
-		for (i = 0; i < s->nr_pages; i++)
+	for (struct child *c = s->children; c; c = c->next)
+		for (uint64_t i = 0; i < s->nr_pages; i++)
 			if (c->page[i].frame == p->frame)
-				return 1;
+				return true;
+	return false;
+}
+
+static int op_shared(struct mmu *m, uint64_t addr, uint64_t len)
+{
+	for (uint64_t at = addr; at < addr + len; at += MMU_PAGE)
+		if (page_shared(sim_of(m), at))
+			return 1;
 	return 0;
 }
 

@@ -73,6 +73,30 @@ static int uffd_wake(struct mmu *m, uint64_t addr, uint64_t len)
 
 /* ---- moving ---- */
 
+static bool occupied(struct mmu *m, uint64_t addr)
+{
+	uint64_t entry = 0;
+
+	sys4(SYS_pread64, to_uffd(m)->pagemap, &entry, sizeof(entry), addr / MMU_PAGE * sizeof(entry));
+	return entry >> 62;
+}
+
+/*
+ * Linux 6.18 forgets to clear an EAGAIN that it has met inside (a page that the kernel itself was
+ * migrating): it moves the page, takes it for the next one, and reports EEXIST. Slots are filled by moves
+ * alone, so where the source is empty and the destination is not, the page has moved.
+ */
+static struct mmu_moved moved_unsaid(struct mmu *m, const struct uffdio_move *mv)
+{
+	uint64_t done = 0;
+
+	while (done < mv->len && occupied(m, mv->dst + done) && !occupied(m, mv->src + done))
+		done += MMU_PAGE;
+	if (done && !(mv->mode & UFFDIO_MOVE_MODE_DONTWAKE))
+		uffd_wake(m, mv->dst, done);
+	return (struct mmu_moved){ .done = done, .err = done == mv->len ? 0 : done ? -EAGAIN : -EEXIST };
+}
+
 /*
  * UFFDIO_MOVE: any error after the first page comes as EAGAIN with the bytes done; an error on the
  * first page comes by itself, with the negative errno in .move (or .move untouched for bad arguments).
@@ -87,6 +111,8 @@ static struct mmu_moved uffd_move(struct mmu *m, uint64_t dst, uint64_t src, uin
 	/* a signal for the process may end it early: nothing is wrong, go on from there */
 	if (ret == -EINTR)
 		ret = -EAGAIN;
+	if (ret == -EEXIST)
+		return moved_unsaid(m, &mv);
 	return (struct mmu_moved){ .done = ret == -EAGAIN && mv.move > 0 ? (uint64_t)mv.move : 0, .err = (int)ret };
 }
 
@@ -104,8 +130,13 @@ static int uffd_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
 
 static int uffd_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
 {
-	(void)m;
-	return copy_through(child, addr, slot);
+	struct uffdio_poison po = { .range = { addr, MMU_PAGE } };
+	int err = copy_through(child, addr, slot);
+
+	/* better SIGBUS there than zeroes that nobody wrote */
+	if (err && err != -EEXIST && to_uffd(m)->can_poison)
+		sys3(SYS_ioctl, child, UFFDIO_POISON, &po);
+	return err;
 }
 
 static void uffd_close_child(struct mmu *m, int child)
@@ -177,14 +208,21 @@ static int uffd_drop(struct mmu *m, uint64_t addr, uint64_t len)
 }
 
 /* Bit 56 of the page map: mapped here only. After a forked child has gone it is set, though the page is still marked shared. */
-static int uffd_shared(struct mmu *m, uint64_t addr)
+static int uffd_shared(struct mmu *m, uint64_t addr, uint64_t len)
 {
-	uint64_t entry;
-	long got = sys4(SYS_pread64, to_uffd(m)->pagemap, &entry, sizeof(entry), addr / MMU_PAGE * sizeof(entry));
+	uint64_t entry[64], nr = len / MMU_PAGE;
 
-	if (got != (long)sizeof(entry))
-		return got < 0 ? (int)got : -EIO;
-	return !(entry >> 56 & 1);
+	for (uint64_t at = 0; at < nr; at += ARRAY_SIZE(entry)) {
+		uint64_t n = min_u64(nr - at, ARRAY_SIZE(entry));
+		long got = sys4(SYS_pread64, to_uffd(m)->pagemap, entry, n * 8, (addr / MMU_PAGE + at) * 8);
+
+		if (got != (long)(n * 8))
+			return got < 0 ? (int)got : -EIO;
+		for (uint64_t i = 0; i < n; i++)
+			if (entry[i] >> 62 && !(entry[i] >> 56 & 1))
+				return 1;
+	}
+	return 0;
 }
 
 static int uffd_unshare(struct mmu *m, uint64_t addr, uint64_t len)
@@ -345,8 +383,8 @@ int mmu_uffd_open(struct mmu **out, struct region *r)
 	if (u->fd < 0)
 		return u->fd;
 	u->can_poison = features & UFFD_FEATURE_POISON;
-	u->pagemap = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	u->maps = (int)sys4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	u->pagemap = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	u->maps = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
 	if (u->pagemap < 0 || u->maps < 0) {
 		uffd_close(&u->mmu);
 		return u->pagemap < 0 ? u->pagemap : u->maps;

@@ -27,6 +27,7 @@ enum form { FORM_PLAIN, FORM_TRANSACTIONAL, FORMS };
 struct form_record {
 	uint32_t batch;		/* pages to take next time */
 	uint32_t runs;
+	uint32_t outliers;	/* in a row */
 	uint64_t cost;		/* ns a page, all told, smoothed */
 	uint64_t window;	/* ns, smoothed */
 	uint64_t deviation;	/* ns, mean, smoothed */

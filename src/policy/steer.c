@@ -12,6 +12,7 @@
 #define TRIAL 4U		/* batches in a row when a form is tried */
 #define TRIAL_EVERY 128U	/* batches between two trials of the form that is not in use */
 #define OUTLIER 6U		/* times the usual window */
+#define OUTLIERS_MOST 8U	/* in a row: then this is how it is now */
 
 void steer_init(struct steer *s, uint64_t bound_ns, uint32_t most, int fixed, bool keep)
 {
@@ -82,8 +83,9 @@ void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_n
 
 	if (!nr)
 		return;
-	if (r->runs >= TRIAL && window_ns > OUTLIER * r->window)
+	if (r->runs >= TRIAL && window_ns > OUTLIER * r->window && r->outliers++ < OUTLIERS_MOST)
 		return;
+	r->outliers = 0;
 	r->cost = smooth(r->cost, all_ns / nr, r->runs);
 	r->deviation = smooth(r->deviation, r->runs ? off : window_ns / 8, r->runs);
 	r->window = smooth(r->window, window_ns, r->runs);

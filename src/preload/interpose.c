@@ -61,18 +61,36 @@ static struct start begin(void *arg)
 	return s;
 }
 
+static void leave(void *arg)
+{
+	struct gw_engine *e = gw_self();
+
+	(void)arg;
+	if (e)
+		gw_thread_leave(e);
+}
+
+/* Runs leave() also when the thread ends by pthread_exit() or is cancelled. */
 static void *begin_posix(void *arg)
 {
 	struct start s = begin(arg);
+	void *ret;
 
-	return s.fn(s.arg);
+	pthread_cleanup_push(leave, NULL);
+	ret = s.fn(s.arg);
+	pthread_cleanup_pop(1);
+	return ret;
 }
 
 static int begin_c11(void *arg)
 {
 	struct start s = begin(arg);
+	int ret;
 
-	return s.fn11(s.arg);
+	pthread_cleanup_push(leave, NULL);
+	ret = s.fn11(s.arg);
+	pthread_cleanup_pop(1);
+	return ret;
 }
 
 static size_t stack_size(const pthread_attr_t *attr)

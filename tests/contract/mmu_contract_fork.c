@@ -61,15 +61,15 @@ static void shared_tells_what_a_child_maps_too_from_what_is_ours(void **state)
 	uint64_t addr = map_shared(w, PAGES(3), 8), ours = map_filled(w, PAGES(1), 9);
 	const struct mmu_ops *ops = w->mmu->ops;
 
-	assert_int_equal(ops->shared(w->mmu, addr), 1);
-	assert_int_equal(ops->shared(w->mmu, ours), 0);
+	assert_int_equal(ops->shared(w->mmu, addr, MMU_PAGE), 1);
+	assert_int_equal(ops->shared(w->mmu, ours, MMU_PAGE), 0);
 	assert_int_equal(ops->unshare(w->mmu, addr, PAGES(1)), 0);
-	assert_int_equal(ops->shared(w->mmu, addr), 0);
-	assert_int_equal(ops->shared(w->mmu, addr + PAGES(1)), 1);
+	assert_int_equal(ops->shared(w->mmu, addr, MMU_PAGE), 0);
+	assert_int_equal(ops->shared(w->mmu, addr + PAGES(1, MMU_PAGE)), 1);
 	assert_int_equal(w->ops->store(w, addr + PAGES(1), 1), 0);
-	assert_int_equal(ops->shared(w->mmu, addr + PAGES(1)), 0);
+	assert_int_equal(ops->shared(w->mmu, addr + PAGES(1, MMU_PAGE)), 0);
 	w->ops->child_exit(w);
-	assert_int_equal(ops->shared(w->mmu, addr + PAGES(2)), 0);
+	assert_int_equal(ops->shared(w->mmu, addr + PAGES(2, MMU_PAGE)), 0);
 }
 
 static void pinned_page_is_not_shared(void **state)
@@ -80,7 +80,7 @@ static void pinned_page_is_not_shared(void **state)
 	if (w->ops->pin(w, addr))
 		SKIP("no way to pin a page here");
 	move_stops(w, arena, addr, PAGES(1), 0, -EBUSY);
-	assert_int_equal(w->mmu->ops->shared(w->mmu, addr), 0);
+	assert_int_equal(w->mmu->ops->shared(w->mmu, addr, MMU_PAGE), 0);
 }
 
 static void child_is_not_touched_by_what_the_engine_does_to_the_parent(void **state)

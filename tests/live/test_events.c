@@ -102,10 +102,11 @@ static void gone(struct range *r, uint64_t first, uint64_t nr)
 static void map_anew(struct range *r, uint64_t first, uint64_t nr)
 {
 	char *at = r->base + first * GW_PAGE_SIZE;
+	uint64_t len = nr * GW_PAGE_SIZE;
 
-	if (mmap(at, nr * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
 		r->bad++;
-	madvise(at, nr * GW_PAGE_SIZE, r->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	madvise(at, len, r->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	gone(r, first, nr);
 }
 
@@ -331,7 +332,8 @@ static void range_make(struct range *r, int nr, bool huge)
 {
 	char *p = mmap(NULL, 3 * LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	*r = (struct range){ .huge = huge, .seed = 88172645463325252ULL + (uint64_t)nr, .stamp = (uint64_t)nr << 32 };
+	*r = (struct range){ .huge = huge, .stamp = (uint64_t)nr << 32 };
+	r->seed = 88172645463325252ULL + (uint64_t)nr;
 	r->base = (char *)(((uint64_t)p + GW_HUGE_SIZE - 1) & ~(GW_HUGE_SIZE - 1));
 	r->aside = r->base + LEN;
 	map_anew(r, 0, PAGES);
@@ -390,7 +392,7 @@ static void run(struct world *w, const struct phase *ph, bool huge)
 
 /* ---- what is left ---- */
 
-/* Mappings of the program that are registered with a userfaultfd ("um"); the engine's own are "dc" (not forked). */
+/* Mappings of the program that are registered with userfaultfd ("um"); the engine's own are "dc" (not forked). */
 static int tracked_mappings(void)
 {
 	FILE *f = fopen("/proc/self/smaps", "r");

@@ -356,7 +356,8 @@ static void under_migration(struct world *w)
 	gw_stats(w->e, &st);
 	printf("# %lu forks, %lu fork events, %lu pages moved\n", (unsigned long)st.forks,
 	       (unsigned long)st.events_fork, (unsigned long)w->moved);
-	tap(ok && st.forks >= 60 && st.events_fork >= 100, "the memory moved meanwhile, and forks met tracked memory");
+	tap(ok && st.forks >= 60 && st.events_fork >= 100,
+	    "the memory moved meanwhile, and forks met tracked memory");
 	tap(holds(w->mem) && holds(w->huge), "the parent's data is right after all of it");
 }
 

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* Node to node: do_migrate_pages(), with the relative placement of migrate_pages(2). */
+#include "mm/mm.h"
+
+#include <errno.h>
+
+#define ISOLATE_AT_ONCE 4096U
+
+/* Where the pages of each node go; -1: they stay. */
+struct relative {
+	int to[NODE_MAX];
+};
+
+static struct relative relative_of(uint64_t from, uint64_t to)
+{
+	struct relative r;
+
+	for (int n = 0; n < NODE_MAX; n++)
+		r.to[n] = nodes_relative(from, to, n);
+	return r;
+}
+
+static int new_page_relative(struct mm *mm, struct page *page, void *private)
+{
+	struct relative *r = private;
+	int to = r->to[page->node];
+
+	if (to < 0)
+		return -EAGAIN; /* it moved elsewhere meanwhile */
+	return node_charge(mm->nodes, to, page_nr(page)) ? to : -ENOMEM;
+}
+
+/* A page that the request is about: on the wrong node, and not opted out. */
+static bool misplaced(struct mm *mm, const struct relative *r, const struct page *page)
+{
+	int to = r->to[page->node];
+
+	return to >= 0 && to != page->node && may_move(mm, page) != -EACCES;
+}
+
+static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm, struct page *page, void *arg),
+		     void *arg)
+{
+	if (leaf->flags & PG_HUGE) {
+		fn(mm, leaf, arg);
+		return;
+	}
+	for (uint32_t i = 0; i < LEAF_PAGES; i++)
+		if (leaf[i].flags & PG_LRU)
+			fn(mm, &leaf[i], arg);
+}
+
+struct isolate {
+	const struct relative *relative;
+	struct page_list *list;
+};
+
+static void isolate_one(struct mm *mm, struct page *page, void *arg)
+{
+	struct isolate *iso = arg;
+
+	if (misplaced(mm, iso->relative, page))
+		isolate_lru_page(mm, page, iso->list);
+}
+
+/* In address order, so that batches are runs. Returns false at the end of the books. */
+static bool isolate_some(struct mm *mm, const struct relative *r, uint64_t *at, struct page_list *list)
+{
+	struct isolate iso = { r, list };
+	struct page *leaf = NULL;
+
+	books_acquire(mm);
+	while (list->nr < ISOLATE_AT_ONCE && (leaf = leaf_next(&mm->pt, at, UINT64_MAX - HUGE_SIZE_))) {
+		for_leaf(mm, leaf, isolate_one, &iso);
+		*at += HUGE_SIZE_;
+	}
+	books_release(mm);
+	return leaf != NULL;
+}
+
+struct count {
+	const struct relative *relative;
+	struct progress *progress;
+	uint64_t room[NODE_MAX];
+};
+
+/* What a dry run says of one page, and how full the nodes would be by then. */
+static void count_one(struct mm *mm, struct page *page, void *arg)
+{
+	struct count *c = arg;
+	uint32_t nr = page_nr(page);
+	int to = c->relative->to[page->node], err;
+
+	if (!misplaced(mm, c->relative, page))
+		return;
+	err = may_move(mm, page);
+	if (!err && c->room[to] < nr)
+		err = -ENOMEM;
+	if (err) {
+		c->progress->failed[-err] += nr;
+		c->progress->failed_pages += nr;
+		return;
+	}
+	c->room[to] -= nr;
+	c->room[page->node] += c->room[page->node] == UINT64_MAX ? 0 : nr;
+	if (page->flags & PG_HUGE)
+		c->progress->would_huge += nr;
+	else if (page->flags & PG_SWAPPED)
+		c->progress->would_swapped += nr;
+	else
+		c->progress->would_small += nr;
+}
+
+static void room_left(struct mm *mm, struct count *c)
+{
+	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
+		uint64_t most = mm->nodes->node[n].spec.bytes / PAGE_SIZE_, now = mm->nodes->node[n].pages;
+
+		c->room[n] = !most ? UINT64_MAX : most > now ? most - now : 0;
+	}
+}
+
+static void total_one(struct mm *mm, struct page *page, void *arg)
+{
+	struct count *c = arg;
+
+	if (misplaced(mm, c->relative, page))
+		c->progress->total += page_nr(page);
+}
+
+static void for_books(struct mm *mm, void (*fn)(struct mm *mm, struct page *page, void *arg), void *arg)
+{
+	uint64_t at = 0;
+	struct page *leaf;
+
+	lock_acquire(&mm->lock);
+	while ((leaf = leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_))) {
+		for_leaf(mm, leaf, fn, arg);
+		at += HUGE_SIZE_;
+		/* let the reader have its turn */
+		lock_release(&mm->lock);
+		lock_acquire(&mm->lock);
+	}
+	lock_release(&mm->lock);
+}
+
+/* Pages that were counted at the beginning and had left before their turn came. */
+static void count_vanished(struct request *rq)
+{
+	struct progress *p = rq->progress;
+	uint64_t known = p->moved + p->failed_pages + p->gone;
+
+	if (!request_cancelled(rq) && known < p->total)
+		p->gone += p->total - known;
+	p->done = p->moved + p->failed_pages + p->gone;
+}
+
+int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
+{
+	struct relative r = relative_of(from, to);
+	struct count count = { .relative = &r, .progress = rq->progress };
+	struct page_list list = { 0 }, rest = { 0 };
+	uint64_t at = 0;
+	bool more = true;
+	int err;
+
+	request_begin(rq);
+	lock_acquire(&mm->migrate);
+	err = adopt_all(mm, rq->progress->unmanaged);
+	lock_release(&mm->migrate);
+	if (err)
+		return err;
+	for_books(mm, total_one, &count);
+	if (rq->dry_run) {
+		room_left(mm, &count);
+		for_books(mm, count_one, &count);
+		return 0;
+	}
+	while (more && !request_cancelled(rq)) {
+		more = isolate_some(mm, &r, &at, &list);
+		migrate_pages(mm, &list, new_page_relative, &r, rq);
+		list_splice(mm, &rest, &list);
+	}
+	migrate_rest(mm, &rest, new_page_relative, &r, rq);
+	migrate_over(mm);
+	count_vanished(rq);
+	return 0;
+}
