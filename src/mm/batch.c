@@ -268,6 +268,8 @@ static uint32_t unmap_run(struct mm *mm, struct batch *b, uint32_t i, int *tries
 	int err;
 
 	done = move_run(mm, slot(b->out, b, i), b->addr[i], nr * b->unit, false, &err);
+	if (err == -EINVAL && !done && nr > 1) /* two mappings by now: page by page */
+		done = move_run(mm, slot(b->out, b, i), b->addr[i], b->unit, false, &err);
 	n = (uint32_t)(done / b->unit);
 	for (uint32_t k = i; k < i + n; k++)
 		b->state[k] = SLOT_OUT;

@@ -9,7 +9,7 @@
  *   ENOENT    it left its address meanwhile: nothing to move, no failure              no
  *   ENOMEM    the node is full, or no frames                                          no
  *   EACCES    opted out                                                               no
- *   EINVAL    the kernel refuses this kind of area                                    no
+ *   EINVAL    the kernel refuses this kind of area, or it has just changed            yes
  */
 #include "mm/mm.h"
 
@@ -153,7 +153,7 @@ static void list_push(struct pgtable *pt, struct page_list *list, struct page *p
 
 static bool again(int err)
 {
-	return err == -EAGAIN || err == -EBUSY;
+	return err == -EAGAIN || err == -EBUSY || err == -EINVAL;
 }
 
 static void page_refused(struct mm *mm, struct page *page, int err, struct page_list *later, struct request *rq)

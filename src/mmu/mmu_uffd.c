@@ -19,6 +19,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* MADV_DONTNEED, also of mlocked memory */
+#endif
 
 struct mmu_uffd {
 	struct mmu mmu;
@@ -28,6 +31,7 @@ struct mmu_uffd {
 	bool can_poison;
 	bool wide;			/* 256-bit vectors */
 	uint8_t *zero;		/* one page of zeroes */
+	uint8_t *probe;		/* one page that is there, and tracked */
 };
 
 static struct mmu_uffd *to_uffd(struct mmu *m)
@@ -97,6 +101,27 @@ static struct mmu_moved moved_unsaid(struct mmu *m, const struct uffdio_move *mv
 	return (struct mmu_moved){ .done = done, .err = done == mv->len ? 0 : done ? -EAGAIN : -EEXIST };
 }
 
+static int copy_through(int fd, uint64_t addr, uint64_t src)
+{
+	struct uffdio_copy cp = { .dst = addr, .src = src, .len = MMU_PAGE };
+
+	return (int)sys3(SYS_ioctl, fd, UFFDIO_COPY, &cp);
+}
+
+/*
+ * The kernel looks the mapping up before it looks whether one is being changed: between an mremap() and
+ * its event a move there says ENOENT or EINVAL, though the page's home has only moved. A copy onto a page
+ * that is there, in memory that nobody changes, says EAGAIN as long as a change is under way.
+ */
+static int unless_changing(struct mmu *m, int err)
+{
+	struct mmu_uffd *u = to_uffd(m);
+
+	if (err != -ENOENT && err != -EINVAL)
+		return err;
+	return copy_through(u->fd, (uint64_t)u->probe, (uint64_t)u->zero) == -EAGAIN ? -EAGAIN : err;
+}
+
 /*
  * UFFDIO_MOVE: any error after the first page comes as EAGAIN with the bytes done; an error on the
  * first page comes by itself, with the negative errno in .move (or .move untouched for bad arguments).
@@ -113,19 +138,13 @@ static struct mmu_moved uffd_move(struct mmu *m, uint64_t dst, uint64_t src, uin
 		ret = -EAGAIN;
 	if (ret == -EEXIST)
 		return moved_unsaid(m, &mv);
-	return (struct mmu_moved){ .done = ret == -EAGAIN && mv.move > 0 ? (uint64_t)mv.move : 0, .err = (int)ret };
-}
-
-static int copy_through(int fd, uint64_t addr, uint64_t src)
-{
-	struct uffdio_copy cp = { .dst = addr, .src = src, .len = MMU_PAGE };
-
-	return (int)sys3(SYS_ioctl, fd, UFFDIO_COPY, &cp);
+	return (struct mmu_moved){ .done = ret == -EAGAIN && mv.move > 0 ? (uint64_t)mv.move : 0,
+				   .err = unless_changing(m, (int)ret) };
 }
 
 static int uffd_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
 {
-	return copy_through(to_uffd(m)->fd, addr, slot);
+	return unless_changing(m, copy_through(to_uffd(m)->fd, addr, slot));
 }
 
 static int uffd_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
@@ -204,7 +223,7 @@ static int uffd_populate(struct mmu *m, uint64_t slot, uint64_t len)
 
 static int uffd_drop(struct mmu *m, uint64_t addr, uint64_t len)
 {
-	return advise_untracked(m, addr, len, MADV_DONTNEED);
+	return advise_untracked(m, addr, len, MADV_DONTNEED_LOCKED);
 }
 
 /* Bit 56 of the page map: mapped here only. After a forked child has gone it is set, though the page is still marked shared. */
@@ -369,13 +388,16 @@ static const struct mmu_ops uffd_ops = {
 
 int mmu_uffd_open(struct mmu **out, struct region *r)
 {
-	struct mmu_uffd *u = region_alloc(r, 2 * MMU_PAGE);
+	struct mmu_uffd *u = region_alloc(r, 3 * MMU_PAGE);
 	uint64_t features;
 	uint32_t method;
 
 	if (!u)
 		return -ENOMEM;
 	u->zero = (uint8_t *)u + MMU_PAGE;
+	u->probe = u->zero + MMU_PAGE;
+	*u->probe = 1;
+	sys3(SYS_madvise, u->probe, MMU_PAGE, MADV_DONTFORK);
 	u->mmu.ops = &uffd_ops;
 	u->wide = copy_wide();
 	u->pid = (int)sys0(SYS_getpid);
@@ -390,5 +412,5 @@ int mmu_uffd_open(struct mmu **out, struct region *r)
 		return u->pagemap < 0 ? u->pagemap : u->maps;
 	}
 	*out = &u->mmu;
-	return 0;
+	return uffd_track(&u->mmu, (uint64_t)u->probe, MMU_PAGE);
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel moves the same pages at the same time: memory is compacted without pause while all of it
+ * goes to and fro. Linux 6.18 then reports moves as failed that it has made; no page may be lost over it.
+ */
+#include "live.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGES (16UL << 10)
+#define SECONDS 5
+
+static atomic_bool stop;
+static atomic_ulong compactions;
+
+static void *compact(void *arg)
+{
+	int fd = *(int *)arg;
+
+	while (!stop) {
+		if (pwrite(fd, "1", 1, 0) == 1)
+			compactions++;
+		usleep(20000);
+	}
+	return NULL;
+}
+
+static uint64_t wrong_words(const volatile uint64_t *mem)
+{
+	uint64_t wrong = 0;
+
+	for (uint64_t p = 0; p < PAGES; p++)
+		wrong += mem[p * 512] != p + 1 || mem[p * 512 + 511] != ~p;
+	return wrong;
+}
+
+int main(void)
+{
+	struct gw_engine *e = engine_with_nodes(2, 0);
+	int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+	uint64_t *mem, wrong = 0, rounds = 0, moved = 0;
+	time_t end = time(NULL) + SECONDS;
+	pthread_t thread;
+
+	if (fd < 0) {
+		printf("ok 1 - no page is lost beside compaction # SKIP compact_memory: %s\n1..1\n", strerror(errno));
+		return 0;
+	}
+	mem = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	madvise(mem, PAGES * GW_PAGE_SIZE, MADV_NOHUGEPAGE);
+	for (uint64_t p = 0; p < PAGES; p++) {
+		mem[p * 512] = p + 1;
+		mem[p * 512 + 511] = ~p;
+	}
+	pthread_create(&thread, NULL, compact, &fd);
+	for (; time(NULL) < end && !wrong; rounds++) {
+		struct gw_migrate_result res;
+
+		migrate(e, rounds % 2, !(rounds % 2), NULL, &res);
+		moved += res.pages_moved;
+		wrong = wrong_words(mem);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	printf("# %lu migrations, %lu pages, %lu compactions\n", (unsigned long)rounds, (unsigned long)moved,
+	       (unsigned long)compactions);
+	tap(!wrong, "no page is lost beside compaction");
+	tap(compactions > 10 && moved > 10 * PAGES, "both took place");
+	close(fd);
+	tap(!gw_stop(e), "the engine stops");
+	return tap_end();
+}
