@@ -11,6 +11,8 @@
 
 #include <errno.h>
 
+#define WHOLE_TRIES 4
+
 struct untrack {
 	uint64_t start, end;
 };
@@ -105,6 +107,38 @@ static int window_bounds(struct mm *mm, const struct span *span, uint64_t addr, 
 	return err ? -EAGAIN : 0;
 }
 
+static bool area_holds(struct mm *mm, uint64_t addr)
+{
+	uint64_t start, end;
+
+	return !mm->mmu->ops->area(mm->mmu, addr, &start, &end);
+}
+
+/*
+ * The mapping may have grown between the question and the answer's use: then only a part of it is
+ * tracked, which must not be. Where a neighbour touches it, look again without tracking.
+ */
+static int track_whole(struct mm *mm, const struct span *span, uint64_t addr, struct span *w)
+{
+	struct span now;
+	int err;
+
+	for (int i = 0; i < WHOLE_TRIES; i++) {
+		err = mm->mmu->ops->track(mm->mmu, w->start, w->end - w->start);
+		if (err || !(area_holds(mm, w->end) || area_holds(mm, w->start - PAGE_SIZE_)))
+			return err;
+		mm->mmu->ops->untrack(mm->mmu, w->start, w->end - w->start);
+		err = window_bounds(mm, span, addr, &now);
+		if (err)
+			return err;
+		if (now.start == w->start && now.end == w->end)
+			return mm->mmu->ops->track(mm->mmu, w->start, w->end - w->start);
+		w->start = now.start;
+		w->end = now.end;
+	}
+	return -EAGAIN;
+}
+
 int window_open(struct mm *mm, const struct span *span, uint64_t addr)
 {
 	struct span w = { .class = span->class };
@@ -115,7 +149,7 @@ int window_open(struct mm *mm, const struct span *span, uint64_t addr)
 	window_close(mm);
 	err = window_bounds(mm, span, addr, &w);
 	if (!err)
-		err = mm->mmu->ops->track(mm->mmu, w.start, w.end - w.start);
+		err = track_whole(mm, span, addr, &w);
 	if (err)
 		return err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
 	lock_acquire(&mm->lock);

@@ -13,20 +13,33 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGES (16UL << 10)
+#define PAGES (64UL << 10)
 #define SECONDS 5
 
 static atomic_bool stop;
 static atomic_ulong compactions;
 
+/* Compaction finds work where free frames lie scattered: every other page of some other memory goes. */
+static void scatter(char *other, uint64_t odd)
+{
+	for (uint64_t p = 0; p < PAGES; p++)
+		if (p % 2 == odd)
+			madvise(other + p * GW_PAGE_SIZE, GW_PAGE_SIZE, MADV_DONTNEED);
+		else
+			other[p * GW_PAGE_SIZE] = 1;
+}
+
 static void *compact(void *arg)
 {
+	char *other = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int fd = *(int *)arg;
 
+	madvise(other, PAGES * GW_PAGE_SIZE, MADV_NOHUGEPAGE);
+	gw_exclude(gw_self(), other, PAGES * GW_PAGE_SIZE);
 	while (!stop) {
+		scatter(other, compactions % 2);
 		if (pwrite(fd, "1", 1, 0) == 1)
 			compactions++;
-		usleep(20000);
 	}
 	return NULL;
 }
@@ -71,7 +84,7 @@ int main(void)
 	printf("# %lu migrations, %lu pages, %lu compactions\n", (unsigned long)rounds, (unsigned long)moved,
 	       (unsigned long)compactions);
 	tap(!wrong, "no page is lost beside compaction");
-	tap(compactions > 10 && moved > 10 * PAGES, "both took place");
+	tap(compactions > 5 && moved > PAGES, "both took place");
 	close(fd);
 	tap(!gw_stop(e), "the engine stops");
 	return tap_end();

@@ -207,9 +207,20 @@ static void change_size(struct range *r, uint64_t first, uint64_t nr)
 	check(r, first, PAGES - first);
 }
 
+/*
+ * A mapping that has grown just as tracking began may be tracked in part for a moment; the call then says
+ * EFAULT and changes nothing.
+ */
 static bool moves_by_syscall(char *from, uint64_t len, uint64_t new_len, char *to)
 {
-	return syscall(SYS_mremap, from, len, new_len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == (long)to;
+	long ret = -1;
+
+	for (int i = 0; i < 100 && ret < 0; i++) {
+		ret = syscall(SYS_mremap, from, len, new_len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+		if (ret < 0 && errno == EFAULT)
+			usleep(1000);
+	}
+	return ret == (long)to;
 }
 
 /*

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test-timeout: 170
- *
  * The whole memory goes to and fro while threads read and write every page of it: no update may be
- * lost, no page may be seen torn.
+ * lost, no page may be seen torn. Arguments: MB (64), rounds (50).
  *
  * Each page holds 510 words: the first is a counter, the last its twin, and those between depend on
  * the page. A writer owns every other page, counts up, and keeps the sums beside; a reader sees a
@@ -230,7 +228,7 @@ static void run(struct gw_engine *e, const char *what, uint64_t bytes, bool huge
 
 int main(int argc, char **argv)
 {
-	uint64_t mb = argc > 1 ? strtoul(argv[1], NULL, 10) : 128;
+	uint64_t mb = argc > 1 ? strtoul(argv[1], NULL, 10) : 64;
 	int rounds = argc > 2 ? atoi(argv[2]) : ROUNDS;
 	struct gw_engine *e = engine_with_nodes(2, 0);
 
