@@ -322,6 +322,12 @@ int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
 /* The same without waiting; callable from any engine thread and from .forked. At most 8 are kept. -EAGAIN: full. */
 int gw_post(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg);
 
+/*
+ * The program has changed its user or group: the service thread, which libc does not know, does the
+ * same. For setuid() and its kin this happens by itself where libgodwit.so is linked or preloaded.
+ */
+void gw_credentials(struct gw_engine *e);
+
 /* Memory that is never managed, zeroed, never given back: for what runs on the service thread. NULL: none left. */
 void *gw_memory(struct gw_engine *e, size_t len);
 

@@ -24,6 +24,30 @@ static void kick(struct gw_engine *e)
 		sys3(SYS_tgkill, e->pid, tid, KICK_SIGNAL);
 }
 
+/* ---- credentials ---- */
+
+struct credentials {
+	uint32_t uid[3], gid[3];
+};
+
+static int take_credentials(struct gw_engine *e, void *arg)
+{
+	const struct credentials *c = arg;
+
+	(void)e;
+	sys3(SYS_setresgid, c->gid[0], c->gid[1], c->gid[2]);
+	return (int)sys3(SYS_setresuid, c->uid[0], c->uid[1], c->uid[2]);
+}
+
+void gw_credentials(struct gw_engine *e)
+{
+	struct credentials c;
+
+	sys3(SYS_getresuid, &c.uid[0], &c.uid[1], &c.uid[2]);
+	sys3(SYS_getresgid, &c.gid[0], &c.gid[1], &c.gid[2]);
+	gw_call(e, take_credentials, &c);
+}
+
 /* ---- what is watched ---- */
 
 int gw_watch(struct gw_engine *e, int fd, uint32_t events, void (*fn)(struct gw_engine *e, uint32_t events, void *arg),

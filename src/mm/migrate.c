@@ -447,7 +447,8 @@ void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_pag
 {
 	struct page *page;
 
-	for (uint32_t pass = 1; pass < PASSES && list->head && rq->mode != MIGRATE_ASYNC && !request_cancelled(rq); pass++) {
+	for (uint32_t pass = 1; pass < PASSES && list->head && rq->mode != MIGRATE_ASYNC && !request_cancelled(rq);
+	     pass++) {
 		look_again(mm, list, rq);
 		rq->progress->retries += list->nr;
 		mm->stats.retries += list->nr;

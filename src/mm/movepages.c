@@ -14,7 +14,8 @@ static bool zero_page_at(struct mm *mm, uint64_t addr)
 {
 	struct mmu_run run;
 
-	return mm->mmu->ops->scan(mm->mmu, &(uint64_t){ addr }, addr + PAGE_SIZE_, &run, 1) == 1 && run.bits & MMU_PG_ZERO;
+	return mm->mmu->ops->scan(mm->mmu, &(uint64_t){ addr }, addr + PAGE_SIZE_, &run, 1) == 1 &&
+	       run.bits & MMU_PG_ZERO;
 }
 
 static int page_status(struct mm *mm, uint64_t addr)

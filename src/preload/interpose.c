@@ -163,6 +163,32 @@ __attribute__((visibility("default"), noreturn)) void _Exit(int status)
 	_exit(status);
 }
 
+/* ---- credentials: libc changes those of the threads that it knows ---- */
+
+#define FOLLOWS(name, params, args)                                                                        \
+	__attribute__((visibility("default"))) int name params                                             \
+	{                                                                                                  \
+		static int(*next) params __attribute__((section("gw_data"))) = NULL;                       \
+		struct gw_engine *e = gw_self();                                                           \
+		int ret;                                                                                   \
+                                                                                                           \
+		if (!next)                                                                                 \
+			next = preload_next(#name);                                                        \
+		ret = next args;                                                                           \
+		if (!ret && e)                                                                             \
+			gw_credentials(e);                                                                 \
+		return ret;                                                                                \
+	}
+
+FOLLOWS(setuid, (uid_t uid), (uid))
+FOLLOWS(setgid, (gid_t gid), (gid))
+FOLLOWS(seteuid, (uid_t uid), (uid))
+FOLLOWS(setegid, (gid_t gid), (gid))
+FOLLOWS(setreuid, (uid_t real, uid_t effective), (real, effective))
+FOLLOWS(setregid, (gid_t real, gid_t effective), (real, effective))
+FOLLOWS(setresuid, (uid_t real, uid_t effective, uid_t saved), (real, effective, saved))
+FOLLOWS(setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective, saved))
+
 /* ---- mappings ---- */
 
 __attribute__((visibility("default"))) void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)

@@ -190,7 +190,8 @@ static void sizes_are_checked(struct gw_engine *e)
 	tap(gw_node_add(e, &node) == -EINVAL, "gw_node_add refuses an unknown kind");
 	node.kind = GW_NODE_RAM;
 	node.host = GW_MAX_NODES - 1;
-	tap(gw_node_add(e, &node) == -ENODEV && gw_node_count(e) == NODES, "gw_node_add refuses a host node that is none");
+	tap(gw_node_add(e, &node) == -ENODEV && gw_node_count(e) == NODES,
+	    "gw_node_add refuses a host node that is none");
 	tap(gw_migrate_pages(e, MASK(0), MASK(1), NULL, &res) == -EINVAL && gw_stats(e, &st) == -EINVAL &&
 		    gw_check(&check) == -EINVAL,
 	    "results of a wrong size are refused");
@@ -206,7 +207,8 @@ static void short_options_are_refused(struct gw_engine *e)
 	uint64_t *mem = memory(16, false);
 	long left = gw_migrate_pages(e, MASK(0), MASK(1), &opt, NULL);
 
-	tap(left == -EINVAL && all_on(e, mem, 16, 0), "migration options without a size are refused, and nothing moves");
+	tap(left == -EINVAL && all_on(e, mem, 16, 0),
+	    "migration options without a size are refused, and nothing moves");
 	discard(mem, 16);
 	home(e);
 }
@@ -221,9 +223,10 @@ static void nodes_are_parsed(struct gw_engine *e)
 	static const struct {
 		const char *text;
 		int want;
-	} bad[] = { { "", -EINVAL },    { "x", -EINVAL },    { "0-", -EINVAL },  { "2-1", -EINVAL }, { "0,", -EINVAL },
-		    { "0,,1", -EINVAL }, { "0 1", -EINVAL },  { "-1", -EINVAL },  { "!all", -EINVAL }, { "!0-3", -EINVAL },
-		    { "4", -ENODEV },   { "0-4", -ENODEV },  { "!4", -ENODEV },  { "99999", -ENODEV } };
+	} bad[] = { { "", -EINVAL },	 { "x", -EINVAL },    { "0-", -EINVAL },  { "2-1", -EINVAL },
+		    { "0,", -EINVAL },	 { "0,,1", -EINVAL }, { "0 1", -EINVAL }, { "-1", -EINVAL },
+		    { "!all", -EINVAL }, { "!0-3", -EINVAL }, { "4", -ENODEV },	  { "0-4", -ENODEV },
+		    { "!4", -ENODEV },	 { "99999", -ENODEV } };
 	bool ok = true;
 
 	(void)e;
@@ -255,9 +258,18 @@ static void specs_are_parsed(struct gw_engine *e)
 	static const struct {
 		const char *text;
 		size_t at;
-	} bad[] = { { "", 0 },		 { "disk", 0 },		   { "ramx", 0 },	      { "ram,", 4 },
-		    { "ram,size=", 4 },	 { "ram,size=1G,x=1", 12 }, { "ram,host=-1", 4 },      { "ram,distance=9", 4 },
-		    { "ram,size=1Q", 4 }, { "ram,name=a b", 4 },    { "ram,name=fast,name=", 14 }, { "ram,distance=256", 4 } };
+	} bad[] = { { "", 0 },
+		    { "disk", 0 },
+		    { "ramx", 0 },
+		    { "ram,", 4 },
+		    { "ram,size=", 4 },
+		    { "ram,size=1G,x=1", 12 },
+		    { "ram,host=-1", 4 },
+		    { "ram,distance=9", 4 },
+		    { "ram,size=1Q", 4 },
+		    { "ram,name=a b", 4 },
+		    { "ram,name=fast,name=", 14 },
+		    { "ram,distance=256", 4 } };
 	struct gw_node_options opt = { 0 };
 	bool ok = true;
 
@@ -291,7 +303,8 @@ static void statuses(struct gw_engine *e)
 	if (*zero)
 		printf("# a page that was given back is not zero\n");
 	discard(hole, HUGE_PAGES);
-	tap(ask_one(e, mem) == 0 && move_one(e, mem, 1) == 1 && ask_one(e, mem) == 1, "a moved page's status is its node");
+	tap(ask_one(e, mem) == 0 && move_one(e, mem, 1) == 1 && ask_one(e, mem) == 1,
+	    "a moved page's status is its node");
 	tap(move_one(e, (char *)mem + 77, 2) == 2 && gw_query(e, mem) == 2, "any address in a page stands for it");
 	tap(move_one(e, mem, 2) == 2, "a page that is there already has its node as status");
 	tap(ask_one(e, mem + WORDS) == 0, "its neighbour stays");
@@ -334,7 +347,8 @@ static void *private_file(size_t len)
 static void unmanaged_kinds(struct gw_engine *e)
 {
 	const size_t len = 8 * GW_PAGE_SIZE;
-	char *file = private_file(len), *shared = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *file = private_file(len),
+	     *shared = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t *ro = memory(16, false);
 	struct gw_migrate_options dry = { .size = sizeof(dry), .flags = GW_MIGRATE_DRY_RUN };
 	struct gw_migrate_result res, then;
@@ -401,7 +415,8 @@ static void duplicates(struct gw_engine *e)
 
 	for (int i = 0; i < 6; i++)
 		ok = ok && status[i] == 1;
-	tap(ok && all_on(e, mem, 2, 1) && all_on(e, mem + 2 * WORDS, 2, 0), "a list with duplicates moves each page once");
+	tap(ok && all_on(e, mem, 2, 1) && all_on(e, mem + 2 * WORDS, 2, 0),
+	    "a list with duplicates moves each page once");
 	ok = gw_move_pages(e, 2, list, both, status, NULL) >= 1;
 	printf("# asked for nodes 2 and 0 at once: %d and %d\n", status[0], status[1]);
 	tap(ok && (status[0] == gw_query(e, mem) || status[1] == gw_query(e, mem)) && holds(mem, 4),
@@ -541,7 +556,8 @@ static void full_for_all(struct gw_engine *e)
 	tap(left > 0 && (uint64_t)left == res.failed[ENOMEM] && res.pages_failed == res.failed[ENOMEM] &&
 		    res.pages_moved + res.pages_failed == res.pages_total && !res.error && res.state == 1,
 	    "a full node is no error of the call: its pages count under failed[ENOMEM]");
-	tap(charged(e, SMALL) == res.pages_moved && charged(e, SMALL) <= SMALL_PAGES && res.pages_moved > SMALL_PAGES / 2,
+	tap(charged(e, SMALL) == res.pages_moved && charged(e, SMALL) <= SMALL_PAGES &&
+		    res.pages_moved > SMALL_PAGES / 2,
 	    "the node is full, and not fuller than that");
 	tap(charged_in_all(e) == before && managed(e) == before, "no page's charge is lost or counted twice");
 	tap(count_on(e, mem, pages, 0) + count_on(e, mem, pages, SMALL) == pages &&
@@ -655,7 +671,8 @@ static void cancelled_job(struct gw_engine *e)
 	       (unsigned long)res.pages_total, (unsigned long)res.pages_failed);
 	tap(res.pages_moved >= 256 && res.pages_moved < pages / 2, "it ends between two batches, long before its time");
 	gw_job_end(job);
-	tap(!was && charged(e, 1) == res.pages_moved && count_on(e, mem, pages, 0) + count_on(e, mem, pages, 1) == pages,
+	tap(!was && charged(e, 1) == res.pages_moved &&
+		    count_on(e, mem, pages, 0) + count_on(e, mem, pages, 1) == pages,
 	    "what it had done stays");
 	tap(holds(mem, pages) && !migrate(e, 0, 1, NULL, NULL) && all_on(e, mem, pages, 1),
 	    "and another request moves the rest");
@@ -765,7 +782,8 @@ static void rotation(struct gw_engine *e)
 		nodes[i] = (i * 7 % 48 / 16 + 1) % 3;
 	}
 	ok = ok && !gw_move_pages(e, 48, list, nodes, status, NULL);
-	tap(ok && groups_on(e, mem, 1, 2, 0), "gw_move_pages turns three nodes round in one list: 0 to 1, 1 to 2, 2 to 0");
+	tap(ok && groups_on(e, mem, 1, 2, 0),
+	    "gw_move_pages turns three nodes round in one list: 0 to 1, 1 to 2, 2 to 0");
 	for (int i = 0; i < 32; i++) {
 		list[i] = mem + (uint64_t)i * WORDS;
 		nodes[i] = i < 16 ? 2 : 1;
@@ -997,7 +1015,8 @@ static void without_recycling(struct gw_engine *e, int descriptors)
 
 	gw_stats(e, &st);
 	tap(st.recycling == 1, "an engine recycles frames unless told otherwise");
-	tap(!gw_stop(e) && !gw_self() && open_descriptors() == descriptors, "the engine stops, and leaves no descriptor");
+	tap(!gw_stop(e) && !gw_self() && open_descriptors() == descriptors,
+	    "the engine stops, and leaves no descriptor");
 	tap(!gw_start(&e, &opt) && gw_self() == e && gw_node_count(e) == 0, "and starts again, empty");
 	engine_with_nodes(2, 0);
 	after = dropped_by_moving(e);
@@ -1010,11 +1029,33 @@ static void without_recycling(struct gw_engine *e, int descriptors)
 
 int main(void)
 {
-	static void (*const parts[])(struct gw_engine *e) = {
-		sizes_are_checked, short_options_are_refused, nodes_are_parsed, specs_are_parsed, statuses,
-		unmanaged_kinds, two_mappings_in_one_block, duplicates, whole_thps, pins, exclusions,
-		full_for_single_pages, full_for_all, pinned_before_others, dry_runs, cancelled_job, job_of_single_pages, rate, masks,
-		rotation, executable, locked, numbers, areas, metadata, verify,
+	static void (*const parts[])(struct gw_engine * e) = {
+		sizes_are_checked,
+		short_options_are_refused,
+		nodes_are_parsed,
+		specs_are_parsed,
+		statuses,
+		unmanaged_kinds,
+		two_mappings_in_one_block,
+		duplicates,
+		whole_thps,
+		pins,
+		exclusions,
+		full_for_single_pages,
+		full_for_all,
+		pinned_before_others,
+		dry_runs,
+		cancelled_job,
+		job_of_single_pages,
+		rate,
+		masks,
+		rotation,
+		executable,
+		locked,
+		numbers,
+		areas,
+		metadata,
+		verify,
 	};
 	int descriptors = open_descriptors();
 	struct gw_engine *e = engine_with_nodes(NODES, SMALL_PAGES * GW_PAGE_SIZE);

@@ -11,6 +11,7 @@
 #include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -411,7 +412,8 @@ static void pipe_and_socket(struct mover *m)
 	if (!pipe2(ends, O_CLOEXEC))
 		transfers(m, ends[0], ends[1], receive_pipe, "pipe", "read() from a pipe into moving memory completes");
 	if (!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
-		transfers(m, ends[0], ends[1], receive_socket, "socket", "recv() from a socket into moving memory completes");
+		transfers(m, ends[0], ends[1], receive_socket, "socket",
+			  "recv() from a socket into moving memory completes");
 }
 
 /* Two threads hand a turn to and fro: word 0 counts one's turns, word 1 the other's. */
@@ -466,7 +468,9 @@ static void *other_player(void *arg)
 static void futexes(struct mover *m)
 {
 	uint64_t *mem = memory(GW_HUGE_SIZE, false);
-	struct turns t = { .ours = (uint32_t *)mem, .theirs = (uint32_t *)(mem + 70 * WORDS), .sum = mem + 200 * WORDS };
+	struct turns t = { .ours = (uint32_t *)mem,
+			   .theirs = (uint32_t *)(mem + 70 * WORDS),
+			   .sum = mem + 200 * WORDS };
 	double end;
 	pthread_t other;
 	uint32_t i = 1;
@@ -505,6 +509,7 @@ int main(void)
 	struct mover m = { .e = engine_with_nodes(2, 0) };
 
 	alarm(30);
+	signal(SIGPIPE, SIG_IGN);
 	direct_reads(&m, false, "O_DIRECT reads into 4 KiB pages that move lose nothing");
 	direct_reads(&m, true, "O_DIRECT reads into THPs that move lose nothing");
 	pipe_and_socket(&m);
