@@ -12,10 +12,10 @@ static int new_page_wanted(struct mm *mm, struct page *page, void *private)
 
 static bool zero_page_at(struct mm *mm, uint64_t addr)
 {
-	struct mmu_run run;
+	struct mmu_run run = { 0 };
+	uint64_t pos = addr;
 
-	return mm->mmu->ops->scan(mm->mmu, &(uint64_t){ addr }, addr + PAGE_SIZE_, &run, 1) == 1 &&
-	       run.bits & MMU_PG_ZERO;
+	return mm->mmu->ops->scan(mm->mmu, &pos, addr + PAGE_SIZE_, &run, 1) == 1 && run.bits & MMU_PG_ZERO;
 }
 
 static int page_status(struct mm *mm, uint64_t addr)

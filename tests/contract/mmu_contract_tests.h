@@ -12,7 +12,7 @@
 /* cmocka wants those first */
 #include <cmocka.h>
 
-#define PAGES(n) ((uint64_t)(n) * MMU_PAGE)
+#define PAGES(n) (MMU_PAGE * (n))
 #define SOON_MS 5000	/* what must happen has this long */
 #define A_WHILE_MS 20	/* what must not happen is looked for this long */
 

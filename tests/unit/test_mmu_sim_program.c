@@ -11,7 +11,7 @@
 /* cmocka wants those first */
 #include <cmocka.h>
 
-#define PAGES(n) ((uint64_t)(n) * MMU_PAGE)
+#define PAGES(n) (MMU_PAGE * (n))
 #define V MMU_SIM_BASE
 #define ARENA (MMU_SIM_BASE + 8 * MMU_HUGE)
 #define SPACE_PAGES (16 * MMU_HUGE / MMU_PAGE)
