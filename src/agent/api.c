@@ -26,6 +26,11 @@ static int run_move(struct gw_job *job)
 	return err;
 }
 
+static bool options_known(const struct gw_migrate_options *opt)
+{
+	return !opt || (opt->size >= offsetof(struct gw_migrate_options, form) && opt->form <= GW_FORM_TRANSACTIONAL);
+}
+
 static bool known_nodes(struct gw_engine *e, gw_nodemask mask)
 {
 	int nr = gw_node_count(e);
@@ -38,7 +43,7 @@ int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const 
 {
 	struct gw_job *job;
 
-	if (!known_nodes(e, from) || !known_nodes(e, to))
+	if (!known_nodes(e, from) || !known_nodes(e, to) || !options_known(opt))
 		return -EINVAL;
 	job = job_take(e, opt);
 	if (!job)
@@ -55,8 +60,11 @@ int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const 
 int gw_job_move(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
 		const struct gw_migrate_options *opt, void (*kick)(void *arg), void *arg, struct gw_job **out)
 {
-	struct gw_job *job = job_take(e, opt);
+	struct gw_job *job;
 
+	if (!options_known(opt))
+		return -EINVAL;
+	job = job_take(e, opt);
 	if (!job)
 		return -EAGAIN;
 	job->run = run_move;

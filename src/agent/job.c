@@ -27,7 +27,7 @@ static void request_fill(struct gw_job *job, const struct gw_migrate_options *gi
 		.bound_ns = (opt.stall_us_max ? opt.stall_us_max : job->e->opt.stall_us_max) * 1000ULL,
 		.rate = opt.rate,
 		.batch = opt.batch,
-		.form = opt.form == GW_FORM_AUTO || opt.form > GW_FORM_TRANSACTIONAL ? -1
+		.form = opt.form == GW_FORM_AUTO ? -1
 										     : (int)opt.form - GW_FORM_PLAIN,
 		.verify = opt.flags & GW_MIGRATE_VERIFY,
 		.unshare_all = opt.flags & GW_MIGRATE_BREAK_COW,

@@ -211,13 +211,14 @@ static void settle_as_small(struct mm *mm, struct pass *pass, struct page *head)
 static void batch_choose(struct mm *mm, struct pass *pass, const struct span *window, uint32_t most)
 {
 	struct page *page;
+	uint32_t seen;
 
 	lock_acquire(&mm->lock);
 	mm->batch.want = 0;
-	while (mm->batch.want < most && (page = list_pop(&mm->pt, pass->list))) {
+	for (seen = 0; mm->batch.want < most && (page = list_pop(&mm->pt, pass->list)); seen++) {
 		int err = batch_take(mm, page, window, pass->get_new_page, pass->private);
 
-		if (err == -E2BIG && mm->batch.want) {
+		if (err == -E2BIG && (mm->batch.want || seen)) {
 			list_push(&mm->pt, pass->list, page);
 			break;
 		}
@@ -471,5 +472,6 @@ void migrate_over(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	window_close(mm);
+	node_rest(mm->nodes);
 	lock_release(&mm->migrate);
 }

@@ -47,6 +47,7 @@ struct arena {
 	enum arena_class class;
 	uint64_t unit;		/* bytes of a slot: 4 KiB or 2 MiB */
 	uint32_t slots;		/* of a half */
+	bool locked;		/* ARENA_LOCKED: mlocked now */
 	struct half half[2];	/* pages leave into one while frames come from the other */
 };
 
@@ -89,6 +90,8 @@ uint64_t arena_bytes(const struct arena *a);	/* both halves */
 /* The half that has the most frames; its twin has the most room. */
 struct half *arena_fuller(struct arena *a);
 struct half *arena_twin(struct arena *a, struct half *h);
+/* Nothing is under way: what was locked for it counts against the program's limit no longer. */
+void node_rest(struct node_table *t);
 /* Free frames, in bytes. */
 uint64_t arena_free(const struct arena *a);
 /* In a forked child: the arenas stayed with the parent. Keeps their addresses from being used. */

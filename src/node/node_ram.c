@@ -53,9 +53,7 @@ static int arena_map(struct arena *a, char *at)
 		return (int)ret;
 	sys3(SYS_madvise, at, len, MADV_DONTFORK);
 	sys3(SYS_madvise, at, len, a->unit == HUGE_UNIT ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	if (a->class == ARENA_LOCKED)
-		ret = sys3(SYS_mlock2, at, len, MLOCK_ONFAULT);
-	if (ret >= 0 && a->host >= 0)
+	if (a->host >= 0)
 		ret = sys6(SYS_mbind, SYS_ARG(at), SYS_ARG(len), MPOL_BIND_MODE, SYS_ARG(&mask), NODE_MAX + 1, 0);
 	if (ret < 0)
 		sys_mmap(at, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -80,6 +78,26 @@ static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_c
 	return a;
 }
 
+/* Pages move only between areas that are locked alike. */
+static struct arena *arena_lock(struct arena *a)
+{
+	if (a && a->class == ARENA_LOCKED && !a->locked) {
+		if (sys3(SYS_mlock2, arena_start(a), arena_bytes(a), MLOCK_ONFAULT) < 0)
+			return NULL;
+		a->locked = true;
+	}
+	return a;
+}
+
+void node_rest(struct node_table *t)
+{
+	for (uint32_t i = 0; i < t->nr_arenas; i++)
+		if (t->arena[i].locked) {
+			sys2(SYS_munlock, arena_start(&t->arena[i]), arena_bytes(&t->arena[i]));
+			t->arena[i].locked = false;
+		}
+}
+
 struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge, bool *made)
 {
 	uint64_t unit = huge ? HUGE_UNIT : SMALL_UNIT;
@@ -90,10 +108,10 @@ struct arena *node_arena(struct node_table *t, int node, enum arena_class class,
 		struct arena *a = &t->arena[i];
 
 		if (a->host == host && a->class == class && a->unit == unit)
-			return a;
+			return arena_lock(a);
 	}
 	*made = true;
-	return arena_make(t, host, class, unit);
+	return arena_lock(arena_make(t, host, class, unit));
 }
 
 void node_forget_arenas(struct node_table *t)

@@ -3,10 +3,10 @@
 # gcc -O2 compiles a large generated file while the pages of every process of it move to and fro: the object is byte
 # by byte the one of a run alone. The driver starts the compiler proper and the assembler, each with its own engine.
 #
-#   GCC_FUNCTIONS=700   functions in the file
+#   GCC_FUNCTIONS=100   functions in the file
 . "$(dirname "$0")/program.bash"
 need gcc
-functions=${GCC_FUNCTIONS:-700}
+functions=${GCC_FUNCTIONS:-100}
 
 # Loops, switches, floating point, structures, and calls of those before.
 source_text()
