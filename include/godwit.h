@@ -230,7 +230,8 @@ void gw_job_end(struct gw_job *job);
 
 /*
  * Pinned pages stay (-EBUSY); pins nest, and are undone with the same range. On return no page of
- * the range is in flight. Whole pages: the range is widened. -EINVAL, -ENOMEM (16384 ranges), -ENOENT.
+ * the range is in flight. Whole pages: the range is widened. -EINVAL, -ENOENT,
+ * -ENOMEM (65536 ranges: then nothing moves any more).
  */
 int gw_pin(struct gw_engine *e, const void *addr, size_t len);
 int gw_unpin(struct gw_engine *e, const void *addr, size_t len);

@@ -35,8 +35,10 @@ static int take_credentials(struct gw_engine *e, void *arg)
 	const struct credentials *c = arg;
 
 	(void)e;
-	sys3(SYS_setresgid, c->gid[0], c->gid[1], c->gid[2]);
-	return (int)sys3(SYS_setresuid, c->uid[0], c->uid[1], c->uid[2]);
+	int err = (int)sys3(SYS_setresgid, c->gid[0], c->gid[1], c->gid[2]);
+	int uid_err = (int)sys3(SYS_setresuid, c->uid[0], c->uid[1], c->uid[2]);
+
+	return err ? err : uid_err;
 }
 
 void gw_credentials(struct gw_engine *e)

@@ -48,7 +48,7 @@ void base_log(const char *a, const char *b);
 enum lock_rank {
 	RANK_JOBS = 1,		/* engine: the list of jobs */
 	RANK_MIGRATE,		/* mm: one batch in flight; held over a batch */
-	RANK_MM,		/* mm: books, registrations, event reading; held for one kernel call */
+	RANK_MM,		/* mm: books, registrations, event reading; held briefly */
 	RANK_POST,		/* engine: calls to the service thread */
 };
 

@@ -19,6 +19,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24 /* MADV_DONTNEED, also of mlocked memory */
 #endif
@@ -244,10 +247,19 @@ static int uffd_shared(struct mmu *m, uint64_t addr, uint64_t len)
 	return 0;
 }
 
+/*
+ * UFFDIO_MOVE looks for the exclusive mark on the first page of a large folio, whichever of its pages is
+ * meant; where that one was copied away the others could never move. Advice for one small page has the
+ * kernel take the folio apart.
+ */
 static int uffd_unshare(struct mmu *m, uint64_t addr, uint64_t len)
 {
+	int err = (int)sys3(SYS_madvise, addr, len, MADV_POPULATE_WRITE);
+
 	(void)m;
-	return (int)sys3(SYS_madvise, addr, len, MADV_POPULATE_WRITE);
+	if (!err && len == MMU_PAGE)
+		sys3(SYS_madvise, addr, len, MADV_COLD);
+	return err;
 }
 
 /* ---- looking ---- */

@@ -6,7 +6,6 @@
 # Everything is in $dir, which is removed at the end with every process that was started here. The loop leaves
 #   $dir/moves     a line of JSON for every migration, as godwit migrate --json prints it
 #   $dir/errors    a line for every migration that could not be asked for; must stay empty
-#   $dir/rounds    a number: how often all processes were moved there and back
 
 set -u
 export LC_ALL=C
@@ -137,14 +136,14 @@ move_to_and_fro()
 		done
 		[ -n "$pids" ] || { sleep 0.02; continue; }
 		turn=$((turn + 1))
-		echo $turn >"$dir/rounds"
 	done
 }
 
 start_moving()
 {
-	: >"$dir/moves" >"$dir/errors" >"$dir/moving"
-	echo 0 >"$dir/rounds"
+	: >"$dir/moves"
+	: >"$dir/errors"
+	: >"$dir/moving"
 	move_to_and_fro >/dev/null 2>>"$dir/errors" &
 	mover=$!
 }
@@ -159,6 +158,11 @@ stop_moving()
 sum_of()	# key
 {
 	grep -o "\"$1\":[0-9]*" "$dir/moves" | awk -F : '{ sum += $2 } END { printf "%d\n", sum }'
+}
+
+processes_moved()	# how many
+{
+	grep -o '^{"pid":[0-9]*' "$dir/moves" | sort -u | wc -l
 }
 
 # The loop was at work: pages moved, no checksum failed, every request was answered.

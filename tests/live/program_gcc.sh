@@ -3,7 +3,7 @@
 # gcc -O2 compiles a large generated file while the pages of every process of it move to and fro: the object is byte
 # by byte the one of a run alone. The driver starts the compiler proper and the assembler, each with its own engine.
 #
-#   GCC_FUNCTIONS=100   functions in the file
+#   GCC_FUNCTIONS=100   functions in the file, 40 ms each
 . "$(dirname "$0")/program.bash"
 need gcc
 functions=${GCC_FUNCTIONS:-100}
@@ -46,7 +46,6 @@ ok 'gcc ends with success under constant migration' compile managed
 ok 'it has no more to say than alone' cmp "$dir/alone.out" "$dir/managed.out"
 ok 'the object is byte by byte that of a run alone' same "$dir/alone.o" "$dir/managed.o"
 note_file "$dir/managed.out"
-processes=$(grep -o '^{"pid":[0-9]*' "$dir/moves" | sort -u | wc -l)
-ok 'the pages of more than one process were moved' [ "$processes" -gt 1 ]
+ok 'the pages of more than one process were moved' [ "$(processes_moved)" -gt 1 ]
 ok_moves 50000
 end_tests

@@ -3,10 +3,10 @@
 # python3 churns lists and dicts, in threads, in a pool of forked processes and in programs that it starts, while the
 # pages of all of them move to and fro: the output is that of a run alone.
 #
-#   PYTHON_ROUNDS=8   rounds of everything
+#   PYTHON_ROUNDS=4   rounds of everything
 . "$(dirname "$0")/program.bash"
 need python3
-rounds=${PYTHON_ROUNDS:-8}
+rounds=${PYTHON_ROUNDS:-4}
 python=$(python3 -c 'import sys; print(sys.executable)')	# python3 may be a script that looks for it
 
 cat >"$dir/work.py" <<'PY'
@@ -67,15 +67,17 @@ def in_threads(seed):
 def in_child(task):
     """What the parent had before the fork must be here, and may be changed without harm to it."""
     seed, index = task
-    before = digest(inherited[index::97])
-    inherited[index] = 'changed by the child'
-    return seed, before, churn(seed, 5000)
+    before = inherited[index::97]
+    inherited[index::97] = ['%d of the child' % seed] * len(before)
+    result = seed, digest(before), churn(seed, 15000), digest(inherited)
+    inherited[index::97] = before
+    return result
 
 
 def in_programs(seed):
     said = []
     for name in range(2):
-        code = 'import sys; t = {i: str(i) * 3 for i in range(40000)}; print(len(sys.stdin.read()), sum(map(len, t.values())))'
+        code = 'import sys; t = {i: str(i) * 3 for i in range(200000)}; print(len(sys.stdin.read()), sum(map(len, t.values())))'
         said.append(subprocess.run([sys.executable, '-S', '-c', code], input='x' * (70000 + seed + name), text=True,
                                    stdout=subprocess.PIPE, check=True).stdout)
     said.append(subprocess.run(['sh', '-c', 'for i in 1 2 3; do echo "$i $0"; done | sort -r | tr 1-3 a-c', str(seed)],
@@ -87,21 +89,23 @@ def forked(seed):
     """fork without exec in a program that has threads' memory; the child's exit status is the answer."""
     pid = os.fork()
     if pid == 0:
-        os._exit(churn(seed, 2000)[0] % 251)
+        os._exit(churn(seed, 6000)[0] % 251)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-inherited = ['%d' % (number * 7919) * 4 for number in range(300000)]
+inherited = ['%d' % (number * 7919) * 4 for number in range(100000)]
 whole = digest(inherited)
 print('begin', whole)
+pool = multiprocessing.get_context('fork').Pool(3, maxtasksperchild=8)
 for number in range(rounds):
     print(number, 'alone', churn(number, 30000))
     print(number, 'threads', in_threads(number * 10))
-    with multiprocessing.get_context('fork').Pool(3) as pool:
-        print(number, 'pool', pool.map(in_child, [(number * 100 + index, index) for index in range(6)], chunksize=1))
+    print(number, 'pool', pool.map(in_child, [(number * 100 + index, index) for index in range(6)], chunksize=1))
     print(number, 'programs', in_programs(number))
     print(number, 'fork', forked(number))
     print(number, 'garbage', gc.collect() >= 0, digest(inherited) == whole, flush=True)
+pool.close()
+pool.join()
 print('end', digest(inherited))
 PY
 
@@ -116,8 +120,7 @@ work alone || give_up 'python3 works alone' "$dir/alone.err"
 ok 'python3 ends with success under constant migration' work managed
 note_file "$dir/managed.err"
 ok 'its output is that of a run alone' same "$dir/alone.out" "$dir/managed.out"
-processes=$(grep -o '^{"pid":[0-9]*' "$dir/moves" | sort -u | wc -l)
-note "$processes processes were moved"
-ok 'the pages of its children were moved, too' [ "$processes" -gt 3 ]
+note "$(processes_moved) processes were moved"
+ok 'the pages of its children were moved, too' [ "$(processes_moved)" -gt 3 ]
 ok_moves 100000
 end_tests

@@ -223,6 +223,18 @@ static bool moves_by_syscall(char *from, uint64_t len, uint64_t new_len, char *t
 	return ret == (long)to;
 }
 
+static bool grows_by_syscall(char *at, uint64_t len, uint64_t new_len)
+{
+	long ret = -1;
+
+	for (int i = 0; i < 100 && ret < 0; i++) {
+		ret = syscall(SYS_mremap, at, len, new_len, 0);
+		if (ret < 0 && errno == EFAULT)
+			usleep(1000);
+	}
+	return ret == (long)at;
+}
+
 /*
  * libgodwit stands before mremap(), so that nothing is in flight then; a system call goes past it. One
  * mapping as a whole, as the kernel wants it.
@@ -240,8 +252,10 @@ static void change_remap_raw(struct range *r, uint64_t first, uint64_t nr)
 	r->bad += !moves_by_syscall(r->aside, LEN, LEN - GW_HUGE_SIZE, r->base);
 	gone(r, PAGES / 2, PAGES / 2);
 	check(r, 0, PAGES / 2);
-	r->bad += syscall(SYS_mremap, r->base, LEN - GW_HUGE_SIZE, LEN, 0) != (long)r->base;
-	check(r, 0, PAGES);
+	if (!grows_by_syscall(r->base, LEN - GW_HUGE_SIZE, LEN))
+		r->bad++;
+	else
+		check(r, 0, PAGES);
 }
 
 static void change_protect(struct range *r, uint64_t first, uint64_t nr)
