@@ -351,7 +351,7 @@ static void fork_rows(struct gw_engine **e, char *gigabyte)
 	gw_migrate_pages(*e, 2, 1, NULL, &res);
 	for (int i = 0; i < ROUNDS; i++)
 		with[i] = fork_once();
-	printf("# fork() of a process with 1 GiB: %.0f us without the engine, %.0f us with it and every page in the books (%+.1f %%)\n",
+	printf("# fork() with 1 GiB: %.0f us without the engine, %.0f us with every page in its books (%+.1f %%)\n",
 	       median(without, ROUNDS), median(with, ROUNDS),
 	       100 * (median(with, ROUNDS) / median(without, ROUNDS) - 1));
 	fprintf(csv, "fork_us_without,,,,%.1f,,,,,,,,,,\nfork_us_with,,,,%.1f,,,,,,,,,,\n", median(without, ROUNDS),
@@ -462,7 +462,7 @@ static void kernel_rows(double engine_ns)
 		return;
 	}
 	row_print(&(struct row){ .what = "kernel, memory offline", .form = "-", .load = "quiet", .ns_page = best });
-	printf("# the kernel takes %.1f times as long for a 4 KiB page as the engine at batch 64 (best of %d blocks against the median)\n",
+	printf("# the kernel takes %.1f times as long for a 4 KiB page as the engine at batch 64 (best of %d blocks)\n",
 	       best / engine_ns, OFFLINE_TRIES);
 }
 

@@ -4,6 +4,7 @@
 # by byte the one of a run alone. The driver starts the compiler proper and the assembler, each with its own engine.
 #
 #   GCC_FUNCTIONS=100   functions in the file, 40 ms each
+# shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need gcc
 functions=${GCC_FUNCTIONS:-100}

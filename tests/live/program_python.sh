@@ -4,6 +4,7 @@
 # pages of all of them move to and fro: the output is that of a run alone.
 #
 #   PYTHON_ROUNDS=4   rounds of everything
+# shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need python3
 rounds=${PYTHON_ROUNDS:-4}

@@ -7,6 +7,7 @@
 #   REDIS_KEYS=100000   keys with values of 60 to 256 bytes; the long form has 1000000
 #
 # test-timeout: 300
+# shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need redis-server redis-cli redis-benchmark
 keys=${REDIS_KEYS:-100000}

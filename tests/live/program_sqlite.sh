@@ -4,6 +4,7 @@
 # integrity check says ok, and the dump of the whole database is the one of a run alone.
 #
 #   SQLITE_ROWS=350000   rows of about 200 bytes
+# shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need sqlite3
 rows=${SQLITE_ROWS:-350000}

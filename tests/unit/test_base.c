@@ -63,7 +63,7 @@ static void sizes_take_a_unit(void **state)
 	static const struct {
 		const char *text;
 		uint64_t v;
-	} good[] = { { "4096", 4096 }, { "64K", 65536 }, { "1G", 1ULL << 30 }, { "2m", 2 << 20 }, { "3T", 3ULL << 40 } };
+	} good[] = { { "4096", 4096 }, { "64K", 65536 }, { "1G", 1ULL << 30 }, { "2m", 2 << 20 } };
 	static const char *const bad[] = { "", "K", "1KK", "1.5G", "-1", "99999999999999999999", "17179869184T" };
 	uint64_t v;
 
