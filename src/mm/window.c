@@ -41,6 +41,9 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 		u.end = to;
 	if (mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
 		area_walk(mm, untrack_piece, &u);
+	/* or grew just now: what has grown is then a mapping of its own behind the end */
+	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end)
+		mm->mmu->ops->untrack(mm->mmu, from, to - from);
 }
 
 static void strays_close(struct mm *mm)

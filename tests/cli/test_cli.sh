@@ -721,7 +721,7 @@ if [ $? = 0 ]; then
 	test_run_nodes
 	test_run_unmanaged
 	start_memory
-	ok "a managed process answers" "$GODWIT" stat "$MEM" >/dev/null
+	ok "a managed process answers" await "$MEM"
 	test_ps
 	test_maps
 	test_stat

@@ -249,7 +249,10 @@ static void change_remap_raw(struct range *r, uint64_t first, uint64_t nr)
 	}
 	check_at(r, r->aside + first * GW_PAGE_SIZE, first, nr);
 	let_pass(r);
-	r->bad += !moves_by_syscall(r->aside, LEN, LEN - GW_HUGE_SIZE, r->base);
+	if (!moves_by_syscall(r->aside, LEN, LEN - GW_HUGE_SIZE, r->base)) {
+		r->bad++;
+		return;
+	}
 	gone(r, PAGES / 2, PAGES / 2);
 	check(r, 0, PAGES / 2);
 	if (!grows_by_syscall(r->base, LEN - GW_HUGE_SIZE, LEN))
