@@ -17,6 +17,7 @@ if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
 	mkdir -m 700 "$dir/runtime"
 	export XDG_RUNTIME_DIR=$dir/runtime
 fi
+export TMPDIR=$dir
 nr=0 mover='' started=()
 
 # Each way to move pages, in turn.

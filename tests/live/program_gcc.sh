@@ -3,11 +3,11 @@
 # gcc -O2 compiles a large generated file while the pages of every process of it move to and fro: the object is byte
 # by byte the one of a run alone. The driver starts the compiler proper and the assembler, each with its own engine.
 #
-#   GCC_FUNCTIONS=100   functions in the file, 40 ms each
+#   GCC_FUNCTIONS=80   functions in the file, of about 40 ms each
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need gcc
-functions=${GCC_FUNCTIONS:-100}
+functions=${GCC_FUNCTIONS:-80}
 
 # Loops, switches, floating point, structures, and calls of those before.
 source_text()

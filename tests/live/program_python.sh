@@ -98,13 +98,13 @@ inherited = ['%d' % (number * 7919) * 4 for number in range(100000)]
 whole = digest(inherited)
 print('begin', whole)
 for number in range(rounds):
-    if number % 2 == 0:	# lives for two rounds
+    if number % 2 == 0:	# the pool lives for two rounds; python's own fork wants no threads of its own beside it
+        print(number, 'fork', forked(number))
         pool = multiprocessing.get_context('fork').Pool(3)
     print(number, 'alone', churn(number, 30000))
     print(number, 'threads', in_threads(number * 10))
     print(number, 'pool', pool.map(in_child, [(number * 100 + index, index) for index in range(6)], chunksize=1))
     print(number, 'programs', in_programs(number))
-    print(number, 'fork', forked(number))
     print(number, 'garbage', gc.collect() >= 0, digest(inherited) == whole, flush=True)
     if number % 2 == 1:
         pool.close()

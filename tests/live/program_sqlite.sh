@@ -3,11 +3,11 @@
 # The sqlite3 shell fills, updates, indexes and deletes in a database in memory while its pages move to and fro: the
 # integrity check says ok, and the dump of the whole database is the one of a run alone.
 #
-#   SQLITE_ROWS=350000   rows of about 200 bytes
+#   SQLITE_ROWS=280000   rows of about 200 bytes
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need sqlite3
-rows=${SQLITE_ROWS:-350000}
+rows=${SQLITE_ROWS:-280000}
 
 # Values follow from their numbers: no clock, no random().
 cat >"$dir/work.sql" <<SQL
