@@ -412,25 +412,36 @@ static void count_blocks(const char *mem, uint64_t bytes, uint64_t block_pages, 
 #define BLOCKS 4096U
 #define OFFLINE_TRIES 5
 
-/* ns a page, best block of several, or 0 when it cannot be had. */
-static double kernel_once(const char *mem, uint64_t bytes, uint64_t block_pages, uint32_t *count)
+static uint32_t fullest(const uint32_t *count)
 {
 	uint32_t best = 0;
-	long before, moved;
-	double begin, took;
+
+	for (uint32_t i = 1; i < BLOCKS; i++)
+		best = count[i] > count[best] ? i : best;
+	return best;
+}
+
+/* ns a page, or 0 when no block that holds many of ours can go. */
+static double kernel_once(const char *mem, uint64_t bytes, uint64_t block_pages, uint32_t *count)
+{
+	uint32_t best;
 
 	memset(count, 0, BLOCKS * sizeof(*count));
 	count_blocks(mem, bytes, block_pages, count, BLOCKS);
-	for (uint32_t i = 1; i < BLOCKS; i++)
-		best = count[i] > count[best] ? i : best;
-	before = read_number("/proc/vmstat", "pgmigrate_success ");
-	begin = now_ns();
-	if (count[best] < 4096 || !block_set(best, "offline"))
-		return 0;
-	took = now_ns() - begin;
-	moved = read_number("/proc/vmstat", "pgmigrate_success ") - before;
-	block_set(best, "online");
-	return moved > 4096 ? took / (double)moved : 0;
+	while (count[best = fullest(count)] >= 4096) {
+		long before = read_number("/proc/vmstat", "pgmigrate_success "), moved;
+		double begin = now_ns(), took;
+
+		count[best] = 0;
+		if (!block_set(best, "offline"))
+			continue;
+		took = now_ns() - begin;
+		moved = read_number("/proc/vmstat", "pgmigrate_success ") - before;
+		block_set(best, "online");
+		if (moved > 4096)
+			return took / (double)moved;
+	}
+	return 0;
 }
 
 static void kernel_rows(double engine_ns)
