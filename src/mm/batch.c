@@ -481,7 +481,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 {
 	struct batch *b = &mm->batch;
 	bool huge = b->unit == HUGE_SIZE_, done, hurry;
-	uint64_t start, window;
+	uint64_t began, start, window;
 	uint32_t refused = 0;
 	int err = batch_prepare(mm, b, class);
 
@@ -492,6 +492,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 		}
 		return 0;
 	}
+	began = clock_ns();
 	if (form == FORM_TRANSACTIONAL && !batch_precopy(mm, b))
 		form = FORM_PLAIN;
 	hurry = mm->hurry && thread_hurry(true);
@@ -526,6 +527,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	batch_finish(mm, b);
 	lock_release(&mm->lock);
 	batch_settle(mm, b, huge);
+	b->spent = clock_ns() - began;
 	mm->stats.batches++;
 	mm->stats.transactional += form == FORM_TRANSACTIONAL;
 	return window;

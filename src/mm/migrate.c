@@ -302,12 +302,12 @@ static void batch_results(struct mm *mm, struct pass *pass)
 	lock_release(&mm->lock);
 }
 
-static void learn(struct mm *mm, struct request *rq, enum form form, bool huge, uint64_t window, uint64_t all)
+static void learn(struct mm *mm, struct request *rq, enum form form, bool huge, uint64_t window)
 {
 	struct batch *b = &mm->batch;
 	struct progress *p = rq->progress;
 
-	steer_learn(huge ? &rq->steer_huge : &rq->steer, form, b->want, window, all);
+	steer_learn(huge ? &rq->steer_huge : &rq->steer, form, b->want, window, b->spent);
 	hist_add(huge ? &p->window_huge : &p->window, window);
 	hist_add(huge ? &mm->stats.window_huge : &mm->stats.window, window);
 	p->batches++;
@@ -321,7 +321,7 @@ static void pass_batch(struct mm *mm, struct pass *pass)
 	struct page *first = page_by_id(&mm->pt, pass->list->head);
 	bool huge = first->flags & PG_HUGE;
 	struct request *rq = pass->rq;
-	uint64_t begin = clock_ns(), window_ns;
+	uint64_t window_ns;
 	struct span window = { 0 };
 	uint32_t most;
 	enum form form = steer_next(huge ? &rq->steer_huge : &rq->steer, &most);
@@ -341,7 +341,7 @@ static void pass_batch(struct mm *mm, struct pass *pass)
 	if (other_class(&mm->batch, span_find(mm, mm->batch.addr[0])))
 		window_ns = batch_move(mm, rq, form, ARENA_LOCKED);
 	if (window_ns)
-		learn(mm, rq, form, huge, window_ns, clock_ns() - begin);
+		learn(mm, rq, form, huge, window_ns);
 	batch_results(mm, pass);
 }
 

@@ -2,14 +2,15 @@
 /*
  * Batches are steered by what was measured: the window grows with the batch, the cost of a page
  * falls with it, and which form is cheaper depends on the page size and on the writers. What nearly
- * all windows stay below is taken to be the mean and four mean deviations, as TCP does for round
- * trips (V. Jacobson, Congestion Avoidance and Control, 1988). A window much longer than usual was the
+ * all windows stay below is taken to be the mean and four mean deviations (as TCP does for round
+ * trips: V. Jacobson, Congestion Avoidance and Control, 1988). A window much longer than usual was the
  * scheduler's doing, not the batch's, and teaches nothing about its size.
  */
 #include "policy/policy.h"
 
 #define BATCH_FIRST 16U
 #define TRIAL 4U		/* batches in a row when a form is tried */
+#define WARM_UP 32U		/* batches before the first trial: until the batch has grown */
 #define TRIAL_EVERY 128U	/* batches between two trials of the form that is not in use */
 #define OUTLIER 6U		/* times the usual window */
 #define OUTLIERS_MOST 8U	/* in a row: then this is how it is now */
@@ -44,6 +45,16 @@ static enum form better(const struct steer *s)
 	return t->window < p->window ? FORM_TRANSACTIONAL : FORM_PLAIN;
 }
 
+/* The form that is not in use has its turn with the batch of the one that is: a page costs less in a large one. */
+static enum form trial(struct steer *s, bool begins)
+{
+	enum form used = s->turn <= WARM_UP + TRIAL ? FORM_PLAIN : better(s), other = used == FORM_PLAIN;
+
+	if (begins && s->form[other].batch < s->form[used].batch)
+		s->form[other].batch = s->form[used].batch;
+	return other;
+}
+
 enum form steer_next(struct steer *s, uint32_t *nr)
 {
 	uint32_t turn = s->turn++;
@@ -51,10 +62,10 @@ enum form steer_next(struct steer *s, uint32_t *nr)
 
 	if (s->fixed >= 0)
 		f = (enum form)s->fixed;
-	else if (turn < 2 * TRIAL)
-		f = turn < TRIAL ? FORM_PLAIN : FORM_TRANSACTIONAL;
-	else if (turn % TRIAL_EVERY < TRIAL)
-		f = better(s) == FORM_PLAIN ? FORM_TRANSACTIONAL : FORM_PLAIN;
+	else if (turn < WARM_UP)
+		f = FORM_PLAIN;
+	else if ((turn - WARM_UP) % TRIAL_EVERY < TRIAL)
+		f = trial(s, (turn - WARM_UP) % TRIAL_EVERY == 0);
 	else
 		f = better(s);
 	*nr = s->form[f].batch;
