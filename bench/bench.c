@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -47,7 +48,7 @@ static double median(double *v, int n)
 
 /* ---- a user of the memory, who notes how long each access took ---- */
 
-#define BUCKETS 4096		/* 1/64 of an octave */
+#define BUCKETS 4096 /* 1/64 of an octave */
 
 struct user {
 	pthread_t thread;
@@ -124,10 +125,10 @@ static FILE *csv;
 struct row {
 	const char *what, *form, *load;
 	int batch;
-	double ns_page, ratio;		/* ratio: the copy loop's time / this time */
-	double window_p99, window_p999, window_max;	/* us */
+	double ns_page, ratio;			    /* ratio: the copy loop's time / this time */
+	double window_p99, window_p999, window_max; /* us */
 	const struct user *user;
-	double seconds;			/* that the user ran */
+	double seconds; /* that the user ran */
 };
 
 static void row_head(void)
@@ -167,9 +168,10 @@ static void row_print(const struct row *r)
 
 /* ---- the copy that cannot be avoided ---- */
 
-static char *map_region(bool huge, int fill)
+/* Shared memory is none of the engine's business: the copies' destinations are. */
+static char *map_region(bool huge, int sharing, int fill)
 {
-	char *p = mmap(NULL, REGION + GW_HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = mmap(NULL, REGION + GW_HUGE_SIZE, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
 
 	p = (char *)(((uintptr_t)p + GW_HUGE_SIZE - 1) & ~(GW_HUGE_SIZE - 1));
 	madvise(p, REGION, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -225,9 +227,12 @@ static void max_of(struct row *row, const struct gw_migrate_result *res, bool hu
 static void engine_rows(struct bench *b, bool huge, int batch, enum gw_form form, const char *load)
 {
 	static const char *const forms[] = { "steered", "plain", "transactional" };
-	struct gw_migrate_options opt = { .size = sizeof(opt), .form = form, .batch = (uint32_t)batch,
-					  .flags = batch ? GW_MIGRATE_NO_STEER : 0 };
-	struct row row = { .what = huge ? "engine, THP" : "engine, 4 KiB", .form = forms[form], .load = load,
+	struct gw_migrate_options opt = {
+		.size = sizeof(opt), .form = form, .batch = (uint32_t)batch, .flags = batch ? GW_MIGRATE_NO_STEER : 0
+	};
+	struct row row = { .what = huge ? "engine, THP" : "engine, 4 KiB",
+			   .form = forms[form],
+			   .load = load,
 			   .batch = huge ? 512 : batch };
 	char *mem = huge ? b->huge : b->small;
 	struct user *u = strcmp(load, "quiet") ? user_start(mem, !strcmp(load, "writer")) : NULL;
@@ -271,6 +276,32 @@ static void copy_rows(struct bench *b)
 				 .batch = 512,
 				 .ns_page = median(huge, ROUNDS),
 				 .ratio = 1 });
+}
+
+#define CONTROL_WINDOWS 10000
+
+/* A window's work without the window: how often the machine itself takes the CPU away for that long. */
+static void control_window(struct bench *b)
+{
+	static double took[CONTROL_WINDOWS];
+	const uint64_t bytes = 64 * GW_PAGE_SIZE;
+	uint64_t at = 0;
+
+	for (int i = 0; i < CONTROL_WINDOWS; i++, at = (at + bytes) % REGION) {
+		double begin = now_ns();
+
+		for (uint64_t page = 0; page < bytes; page += GW_PAGE_SIZE)
+			memcpy(b->small_to + at + page, b->small + at + page, GW_PAGE_SIZE);
+		took[i] = (now_ns() - begin) / 1e3;
+	}
+	row_print(&(struct row){ .what = "no migration, 64 copies",
+				 .form = "-",
+				 .load = "quiet",
+				 .batch = 64,
+				 .ns_page = median(took, CONTROL_WINDOWS) * 1e3 / 64,
+				 .window_p99 = took[CONTROL_WINDOWS * 99 / 100],
+				 .window_p999 = took[CONTROL_WINDOWS * 999 / 1000],
+				 .window_max = took[CONTROL_WINDOWS - 1] });
 }
 
 /* The users without any migration, for as long: what the machine itself does to them. */
@@ -391,15 +422,67 @@ static bool block_set(long block, const char *state)
 	return ok;
 }
 
-/* Pages of mem in each block of physical memory. */
-static void count_blocks(const char *mem, uint64_t bytes, uint64_t block_pages, uint32_t *count, uint32_t nr)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+/* The memory that the kernel moves belongs to another process, so that the engine has nothing to do with it. */
+struct holder {
+	pid_t pid;
+	const char *mem;
+	uint64_t bytes;
+};
 
-	for (uint64_t at = 0; fd >= 0 && at < bytes; at += GW_PAGE_SIZE) {
+#define HOLDS (1UL << 30)
+
+static int hold(void)
+{
+	char *mem = mmap(NULL, 2 * HOLDS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	madvise(mem, 2 * HOLDS, MADV_NOHUGEPAGE);
+	/* free memory that was touched once: a frame's first touch is the hypervisor's, not the kernel's */
+	memset(mem, 1, 2 * HOLDS);
+	munmap(mem + HOLDS, HOLDS);
+	if (write(STDOUT_FILENO, &mem, sizeof(mem)) == sizeof(mem))
+		pause();
+	return 0;
+}
+
+static struct holder holder_start(void)
+{
+	struct holder h = { .bytes = HOLDS };
+	int fds[2];
+
+	if (pipe(fds))
+		return h;
+	h.pid = fork();
+	if (!h.pid) {
+		dup2(fds[1], STDOUT_FILENO);
+		close(fds[0]);
+		execl("/proc/self/exe", "bench", "--hold", NULL);
+		_exit(1);
+	}
+	close(fds[1]);
+	if (read(fds[0], &h.mem, sizeof(h.mem)) != sizeof(h.mem))
+		h.bytes = 0;
+	close(fds[0]);
+	return h;
+}
+
+static void holder_end(struct holder *h)
+{
+	kill(h->pid, SIGKILL);
+	waitpid(h->pid, NULL, 0);
+}
+
+/* Its pages in each block of physical memory. */
+static void count_blocks(const struct holder *h, uint64_t block_pages, uint32_t *count, uint32_t nr)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", h->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	for (uint64_t at = 0; fd >= 0 && at < h->bytes; at += GW_PAGE_SIZE) {
 		uint64_t entry = 0;
 
-		if (pread(fd, &entry, 8, (off_t)(((uintptr_t)mem + at) / GW_PAGE_SIZE * 8)) != 8)
+		if (pread(fd, &entry, 8, (off_t)(((uintptr_t)h->mem + at) / GW_PAGE_SIZE * 8)) != 8)
 			break;
 		entry = (entry & ((1ULL << 55) - 1)) / block_pages;
 		if (entry < nr)
@@ -410,7 +493,6 @@ static void count_blocks(const char *mem, uint64_t bytes, uint64_t block_pages, 
 }
 
 #define BLOCKS 4096U
-#define OFFLINE_TRIES 5
 
 static uint32_t fullest(const uint32_t *count)
 {
@@ -422,13 +504,13 @@ static uint32_t fullest(const uint32_t *count)
 }
 
 /* ns a page, or 0 when no block that holds many of ours can go. */
-static double kernel_once(const char *mem, uint64_t bytes, uint64_t block_pages, uint32_t *count)
+static double kernel_once(const struct holder *h, uint64_t block_pages, uint32_t *count)
 {
 	uint32_t best;
 
 	memset(count, 0, BLOCKS * sizeof(*count));
-	count_blocks(mem, bytes, block_pages, count, BLOCKS);
-	while (count[best = fullest(count)] >= 4096) {
+	count_blocks(h, block_pages, count, BLOCKS);
+	while (count[best = fullest(count)] >= block_pages / 2) {
 		long before = read_number("/proc/vmstat", "pgmigrate_success "), moved;
 		double begin = now_ns(), took;
 
@@ -444,59 +526,59 @@ static double kernel_once(const char *mem, uint64_t bytes, uint64_t block_pages,
 	return 0;
 }
 
-static void kernel_rows(double engine_ns)
-{
-	long block = read_number("/sys/devices/system/memory/block_size_bytes", "");
-	const uint64_t bytes = 1UL << 30;
-	double best = 0;
-	uint32_t *count;
-	char *mem;
-
-	if (geteuid() || block <= 0) {
-		printf("# the kernel's own migration: needs root and memory blocks that can go offline\n");
-		return;
-	}
-	/* free memory that was touched once: a frame's first touch is the hypervisor's, not the kernel's */
-	mem = mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	munmap(mem + bytes, bytes);
-	count = calloc(BLOCKS, sizeof(*count));
-	for (int i = 0; i < OFFLINE_TRIES; i++) {
-		double ns = kernel_once(mem, bytes, (uint64_t)block / GW_PAGE_SIZE, count);
-
-		if (ns > 0 && (best <= 0 || ns < best))
-			best = ns;
-	}
-	free(count);
-	munmap(mem, bytes);
-	if (best <= 0) {
-		printf("# the kernel's own migration: no block of memory could be taken offline\n");
-		return;
-	}
-	row_print(&(struct row){ .what = "kernel, memory offline", .form = "-", .load = "quiet", .ns_page = best });
-	printf("# the kernel takes %.1f times as long for a 4 KiB page as the engine at batch 64 (best of %d blocks)\n",
-	       best / engine_ns, OFFLINE_TRIES);
-}
-
-/* The figure that the kernel is set against, measured just before it. */
+/* A 4 KiB page by the engine at batch 64, in the same round as the kernel's. */
 static double engine_reference(struct bench *b)
 {
 	struct gw_migrate_options opt = {
 		.size = sizeof(opt), .batch = 64, .flags = GW_MIGRATE_NO_STEER, .form = GW_FORM_PLAIN
 	};
 	struct gw_migrate_result res;
-	double cost[ROUNDS];
 
+	return engine_once(b, false, &opt, &res);
+}
+
+static void kernel_rows(struct bench *b, const struct holder *holder)
+{
+	long block = read_number("/sys/devices/system/memory/block_size_bytes", "");
+	double cost[ROUNDS], ratio[ROUNDS];
+	uint32_t *count;
+	int n = 0;
+
+	if (geteuid() || block <= 0) {
+		printf("# the kernel's own migration: needs root and memory blocks that can go offline\n");
+		return;
+	}
 	only(b, false);
-	for (int i = 0; i < ROUNDS; i++)
-		cost[i] = engine_once(b, false, &opt, &res);
-	return median(cost, ROUNDS);
+	engine_reference(b); /* the fork that made the holder has left pages shared */
+	count = calloc(BLOCKS, sizeof(*count));
+	for (int i = 0; i < ROUNDS; i++) {
+		double engine = engine_reference(b);
+		double kernel = kernel_once(holder, (uint64_t)block / GW_PAGE_SIZE, count);
+
+		if (kernel <= 0)
+			continue;
+		cost[n] = kernel;
+		ratio[n++] = kernel / engine;
+	}
+	free(count);
+	if (!n) {
+		printf("# the kernel's own migration: no block of memory could be taken offline\n");
+		return;
+	}
+	row_print(&(struct row){
+		.what = "kernel, memory offline", .form = "-", .load = "quiet", .ns_page = median(cost, n) });
+	printf("# the kernel takes %.1f times as long for a 4 KiB page as the engine at batch 64 (%d rounds)\n",
+	       median(ratio, n), n);
 }
 
 int main(int argc, char **argv)
 {
 	struct bench b = { 0 };
+	struct holder holder;
 	char *gigabyte;
 
+	if (argc > 1 && !strcmp(argv[1], "--hold"))
+		return hold();
 	csv = fopen(argc > 1 ? argv[1] : "build/bench.csv", "w");
 	if (!csv) {
 		fprintf(stderr, "bench: build/bench.csv: %s: run it from the top of the tree\n", strerror(errno));
@@ -506,17 +588,19 @@ int main(int argc, char **argv)
 	printf("# %d rounds, medians; ratio: the bare copy's time / this time, in the same round\n", ROUNDS);
 	row_head();
 	fork_rows(&b.e, gigabyte);
-	b.small = map_region(false, 1);
-	b.small_to = map_region(false, 2);
-	b.huge = map_region(true, 3);
-	b.huge_to = map_region(true, 4);
-	gw_exclude(b.e, b.small_to, REGION);
+	b.small = map_region(false, MAP_PRIVATE, 1);
+	b.small_to = map_region(false, MAP_SHARED, 2);
+	b.huge = map_region(true, MAP_PRIVATE, 3);
+	b.huge_to = map_region(true, MAP_PRIVATE, 4);
 	gw_exclude(b.e, b.huge_to, REGION);
 	gw_exclude(b.e, b.small, REGION);
 	copy_rows(&b);
+	control_window(&b);
 	control_rows(&b);
 	engine_table(&b);
-	kernel_rows(engine_reference(&b));
+	holder = holder_start();
+	kernel_rows(&b, &holder);
+	holder_end(&holder);
 	gw_stop(b.e);
 	fclose(csv);
 	return 0;

@@ -23,7 +23,9 @@
 #define PAUSE_NS 5000ULL	/* until the thread whose event was read has run on */
 #define BUSY_TRIES 3
 #define REFUSALS_MANY 50U	/* then the program is kept from refusing */
-#define HURRY_BATCHES 8192U
+#define HURRY_LEAST 256U		/* batches */
+#define HURRY_MOST 16384U
+#define HURRY_OVER_NS 300000ULL	/* more than interrupts take: another thread's turn */
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 {
@@ -467,14 +469,23 @@ static void batch_finish(struct mm *mm, struct batch *b)
 
 /*
  * A window far beyond the bound means that another thread had the CPU in the middle of it. For a
- * while then the job asks not to be disturbed while pages are out; always would cost 4 us a batch.
+ * while then the job asks not to be disturbed while pages are out, and for longer if the last spell
+ * was too short; always would cost 4 us a batch.
  */
 static void hurry_next(struct mm *mm, const struct request *rq, uint64_t window)
 {
-	if (rq->bound_ns && window > 2 * rq->bound_ns)
-		mm->hurry = HURRY_BATCHES;
-	else if (mm->hurry)
-		mm->hurry--;
+	struct hurry *h = &mm->hurry;
+
+	h->left -= h->left > 0;
+	h->calm += h->calm < HURRY_MOST;
+	if (!rq->bound_ns || window < rq->bound_ns + HURRY_OVER_NS)
+		return;
+	if (!h->spell || h->calm >= HURRY_MOST)
+		h->spell = HURRY_LEAST;
+	else if (h->spell < HURRY_MOST)
+		h->spell *= 2;
+	h->left = h->spell;
+	h->calm = 0;
 }
 
 uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class)
@@ -495,7 +506,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	began = clock_ns();
 	if (form == FORM_TRANSACTIONAL && !batch_precopy(mm, b))
 		form = FORM_PLAIN;
-	hurry = mm->hurry && thread_hurry(true);
+	hurry = mm->hurry.left && thread_hurry(true);
 	start = clock_ns();
 	lock_acquire(&mm->lock);
 	batch_unmap(mm, b);

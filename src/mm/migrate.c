@@ -63,8 +63,8 @@ static void count_moved(struct mm *mm, int from, int to, uint32_t nr, struct req
 	rq->progress->huge += nr == LEAF_PAGES ? nr : 0;
 	mm->stats.moved[from][to] += nr;
 	mm->stats.by_reason[rq->reason] += nr;
-	__atomic_add_fetch(&mm->nodes->node[from].out, nr, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&mm->nodes->node[to].in, nr, __ATOMIC_RELAXED);
+	mm->nodes->node[from].out += nr;
+	mm->nodes->node[to].in += nr;
 }
 
 /* move_mapping: the page is charged to its new node from here on. */

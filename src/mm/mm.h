@@ -142,6 +142,13 @@ struct progress {
 	struct hist window, window_huge;
 };
 
+/* Batches that ask not to be disturbed while pages are out. */
+struct hurry {
+	uint32_t left;			/* batches to come */
+	uint32_t spell;			/* batches that the last disturbance brought */
+	uint32_t calm;			/* batches since the last disturbance */
+};
+
 struct mm {
 	struct mmu *mmu;
 	struct node_table *nodes;
@@ -158,7 +165,7 @@ struct mm {
 	struct discard discard[DISCARDS_MAX];
 	uint32_t nr_discards;
 	struct batch batch;
-	uint32_t hurry;			/* batches to come that ask not to be disturbed; protected by migrate */
+	struct hurry hurry;		/* protected by migrate */
 	bool recycle;			/* atomic */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
 	uint32_t users;			/* requests under way; atomic */

@@ -64,12 +64,18 @@ struct page *page_find(struct pgtable *pt, uint64_t addr);
 struct page *page_make(struct pgtable *pt, uint64_t addr);
 /* Forget entries that nothing holds; the leaf goes with its last. */
 void page_unuse(struct pgtable *pt, struct page *page);
-uint64_t page_addr(const struct pgtable *pt, const struct page *page);
 /* The first leaf at or above *addr that the books have, as its entry 0; *addr becomes its address. NULL: none below end. */
 struct page *leaf_next(struct pgtable *pt, uint64_t *addr, uint64_t end);
 static inline uint32_t page_id(const struct pgtable *pt, const struct page *page)
 {
 	return (uint32_t)(page - pt->pages);
+}
+
+static inline uint64_t page_addr(const struct pgtable *pt, const struct page *page)
+{
+	uint32_t id = page_id(pt, page);
+
+	return pt->leaf_nr[id / LEAF_PAGES] * HUGE_SIZE_ + id % LEAF_PAGES * PAGE_SIZE_;
 }
 
 static inline struct page *page_by_id(const struct pgtable *pt, uint32_t id)

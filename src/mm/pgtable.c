@@ -117,13 +117,6 @@ void page_unuse(struct pgtable *pt, struct page *page)
 	pt->free_leaf = leaf;
 }
 
-uint64_t page_addr(const struct pgtable *pt, const struct page *page)
-{
-	uint32_t id = page_id(pt, page);
-
-	return pt->leaf_nr[id / LEAF_PAGES] * HUGE_SIZE_ + id % LEAF_PAGES * PAGE_SIZE_;
-}
-
 struct page *leaf_next(struct pgtable *pt, uint64_t *addr, uint64_t end)
 {
 	uint64_t nr = *addr / HUGE_SIZE_, last = (end + HUGE_SIZE_ - 1) / HUGE_SIZE_;

@@ -129,25 +129,30 @@ int node_of_host(const struct node_table *t, int host)
 	return 0;
 }
 
-/* ---- charges ---- */
+/* ---- charges: one writer at a time, readers without a lock ---- */
+
+static void pages_set(struct node *n, uint64_t pages)
+{
+	__atomic_store_n(&n->pages, pages, __ATOMIC_RELAXED);
+}
 
 bool node_charge(struct node_table *t, int node, uint64_t pages)
 {
 	struct node *n = &t->node[node];
-	uint64_t now = __atomic_add_fetch(&n->pages, pages, __ATOMIC_RELAXED);
 
-	if (!n->spec.bytes || now <= n->spec.bytes >> PAGE_SHIFT)
-		return true;
-	node_uncharge(t, node, pages);
-	return false;
+	if (n->spec.bytes && n->pages + pages > n->spec.bytes >> PAGE_SHIFT)
+		return false;
+	pages_set(n, n->pages + pages);
+	return true;
 }
 
 void node_charge_force(struct node_table *t, int node, uint64_t pages)
 {
-	__atomic_add_fetch(&t->node[node].pages, pages, __ATOMIC_RELAXED);
+	pages_set(&t->node[node], t->node[node].pages + pages);
 }
 
 void node_uncharge(struct node_table *t, int node, uint64_t pages)
 {
-	BUG_ON(__atomic_fetch_sub(&t->node[node].pages, pages, __ATOMIC_RELAXED) < pages);
+	BUG_ON(t->node[node].pages < pages);
+	pages_set(&t->node[node], t->node[node].pages - pages);
 }

@@ -68,7 +68,7 @@ void node_table_init(struct node_table *t, struct region *r);
 int node_parse(const char *text, struct node_spec *out, size_t *at);
 /* The id, or -ENOSPC, -ENODEV (no such host node), -EINVAL. */
 int node_add(struct node_table *t, const struct node_spec *spec);
-/* Room for pages more: charge them, or false. */
+/* Room for pages more: charge them, or false. Charges are changed under the lock of the caller's books. */
 bool node_charge(struct node_table *t, int node, uint64_t pages);
 /* Charge what is there anyway, full or not. */
 void node_charge_force(struct node_table *t, int node, uint64_t pages);
