@@ -94,6 +94,7 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@scripts/setup bench
 	@$(MAKE) $(JOBS) bench-programs
 	@$(B)/bench/bench
+	@BUILD=$(B) bench/idle.sh
 
 demo:	## a real redis-server moved between two nodes while it works
 	@scripts/setup demo
