@@ -9,6 +9,7 @@
 #ifndef GODWIT_BASE_H
 #define GODWIT_BASE_H
 
+#include "base/bugs.h"
 #include "base/sys.h"
 
 #include <stdbool.h>

@@ -17,27 +17,31 @@ static struct {
 	uint32_t ranks;
 } held[HELD_SLOTS];
 
+/* An entry of this thread, or a free one that is its own from now on. */
+static uint32_t held_slot(uint32_t tid)
+{
+	for (uint32_t i = 0; i < HELD_SLOTS; i++)
+		if (__atomic_load_n(&held[i].tid, __ATOMIC_RELAXED) == tid)
+			return i;
+	for (uint32_t i = 0; i < HELD_SLOTS; i++) {
+		uint32_t none = 0;
+
+		if (__atomic_compare_exchange_n(&held[i].tid, &none, tid, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return i;
+	}
+	return HELD_SLOTS;
+}
+
 static void rank_check(const struct lock *l, bool take)
 {
-	uint32_t tid = (uint32_t)sys0(SYS_gettid);
+	uint32_t slot = held_slot((uint32_t)sys0(SYS_gettid));
 
-	for (uint32_t i = 0; i < HELD_SLOTS; i++) {
-		uint32_t none = 0, slot = (tid + i) % HELD_SLOTS;
-
-		if (__atomic_load_n(&held[slot].tid, __ATOMIC_RELAXED) != tid &&
-		    !__atomic_compare_exchange_n(&held[slot].tid, &none, tid, false, __ATOMIC_RELAXED,
-						 __ATOMIC_RELAXED))
-			continue;
-		if (take) {
-			BUG_ON(held[slot].ranks >> l->rank);
-			held[slot].ranks |= 1U << l->rank;
-		} else {
-			held[slot].ranks &= ~(1U << l->rank);
-			if (!held[slot].ranks)
-				__atomic_store_n(&held[slot].tid, 0, __ATOMIC_RELAXED);
-		}
-		return;
-	}
+	if (slot == HELD_SLOTS)
+		return; /* more threads hold locks than the table has room for */
+	BUG_ON(take ? held[slot].ranks >> l->rank : !(held[slot].ranks & 1U << l->rank));
+	held[slot].ranks ^= 1U << l->rank;
+	if (!held[slot].ranks)
+		__atomic_store_n(&held[slot].tid, 0, __ATOMIC_RELAXED);
 }
 #else
 static void rank_check(const struct lock *l, bool take)
@@ -69,10 +73,14 @@ bool lock_try(struct lock *l)
 	return true;
 }
 
+#ifndef LOCK_SPINS
+#define LOCK_SPINS 200
+#endif
+
 /* Most holders are gone within a kernel call: spin about that long before sleeping. */
 static bool lock_spin(struct lock *l)
 {
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < LOCK_SPINS; i++) {
 		if (!__atomic_load_n(&l->word, __ATOMIC_RELAXED) && lock_try(l))
 			return true;
 		__builtin_ia32_pause();

@@ -42,12 +42,24 @@ void *region_take(struct region *r, uint64_t len, uint64_t align)
 	return r->base + start;
 }
 
+/* What was taken last can be given back, so that a try that fails costs nothing. */
+static void region_untake(struct region *r, const char *p, uint64_t len)
+{
+	uint64_t end = (uint64_t)(p - r->base) + ALIGN_UP(len, 4096);
+
+	__atomic_compare_exchange_n(&r->used, &end, (uint64_t)(p - r->base), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 void *region_alloc(struct region *r, uint64_t len)
 {
 	char *p = region_take(r, len, 4096);
 
-	if (!p || sys3(SYS_mprotect, p, ALIGN_UP(len, 4096), PROT_READ | PROT_WRITE) < 0)
+	if (!p)
 		return NULL;
+	if (sys3(SYS_mprotect, p, ALIGN_UP(len, 4096), PROT_READ | PROT_WRITE) < 0) {
+		region_untake(r, p, len);
+		return NULL;
+	}
 	sys3(SYS_madvise, p, ALIGN_UP(len, 4096), MADV_NOHUGEPAGE);
 	return p;
 }

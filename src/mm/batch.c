@@ -18,14 +18,17 @@
 #include "mm/mm.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
-#define OUT_TRIES 2		/* while pages are out nobody waits for an event to pass */
-#define PAUSE_NS 5000ULL	/* until the thread whose event was read has run on */
+#define OUT_TRIES 2	 /* while pages are out nobody waits for an event to pass */
+#define PAUSE_NS 5000ULL /* until the thread whose event was read has run on */
 #define BUSY_TRIES 3
-#define REFUSALS_MANY 50U	/* then the program is kept from refusing */
-#define HURRY_LEAST 256U		/* batches */
+#define STARVED_PAUSE_NS 1000000ULL
+#define STARVED_TRIES 4096U /* for want of memory, before a page is given up: seconds */
+#define REFUSALS_MANY 50U   /* then the program is kept from refusing */
+#define HURRY_LEAST 256U    /* batches */
 #define HURRY_MOST 16384U
-#define HURRY_OVER_NS 300000ULL	/* more than interrupts take: another thread's turn */
+#define HURRY_OVER_NS 300000ULL /* more than interrupts take: another thread's turn */
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 {
@@ -67,12 +70,11 @@ static void slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t
 
 static struct arena *arena_for(struct mm *mm, int node, enum arena_class class, bool huge)
 {
-	bool made;
-	struct arena *a = node_arena(mm->nodes, node, class, huge, &made);
+	struct arena *a = node_arena(mm->nodes, node, class, huge);
 
-	if (a && made && mm->mmu->ops->track(mm->mmu, arena_start(a), arena_bytes(a)))
-		BUG_ON("an arena cannot be tracked");
-	return a;
+	if (a && !a->tracked)
+		a->tracked = !mm->mmu->ops->track(mm->mmu, arena_start(a), arena_bytes(a));
+	return a && a->tracked ? a : NULL;
 }
 
 static int batch_prepare(struct mm *mm, struct batch *b, enum arena_class class)
@@ -111,7 +113,7 @@ static bool slot_is_huge(struct mm *mm, uint64_t at)
 /* Vacated slots become free frames, from the first on; what lies behind a gap is dropped. */
 static void settle_out(struct mm *mm, struct batch *b)
 {
-	bool keep = __atomic_load_n(&mm->recycle, __ATOMIC_RELAXED);
+	bool keep = __atomic_load_n(&mm->recycle, __ATOMIC_RELAXED) || BUG_BACK(BUG_PIPE);
 
 	for (uint32_t i = 0; i < b->nr; i++) {
 		if (b->state[i] == SLOT_STAYS)
@@ -134,8 +136,10 @@ static void settle_frames(struct mm *mm, struct batch *b)
 		return; /* none was used */
 	b->frame_half->full -= b->nr - left;
 	for (uint32_t i = left; i < b->nr; i++)
-		if (b->state[i] != SLOT_IN)
+		if (b->state[i] != SLOT_IN) {
 			drop_slot(mm, b, slot(b->frames, b, i));
+			b->frame_half->full += BUG_BACK(BUG_DOUBLE_FREE);
+		}
 }
 
 /*
@@ -189,8 +193,9 @@ static uint64_t move_run(struct mm *mm, uint64_t dst, uint64_t src, uint64_t len
 	while (done < len) {
 		struct mmu_moved mv = mm->mmu->ops->move(mm->mmu, dst + done, src + done, len - done, wake);
 
-		done += mv.done;
-		if (mv.err && !mv.done) {
+		if (!mv.err || !BUG_BACK(BUG_EAGAIN))
+			done += mv.done;
+		if (mv.err && (!mv.done || BUG_BACK(BUG_EAGAIN))) {
 			*err = mv.err;
 			break;
 		}
@@ -393,6 +398,11 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 		mm_drain_events_locked(mm);
 		return;
 	}
+	if (BUG_BACK(BUG_WRITABLE) && err == -EINVAL &&
+	    !sys3(SYS_mprotect, b->addr[i], b->unit, PROT_READ | PROT_WRITE))
+		return;
+	if (BUG_BACK(BUG_BOOLEAN))
+		err = -ENOENT;
 	if (b->unit == HUGE_SIZE_ && err != -ENOENT) {
 		batch_explode(mm);
 		return;
@@ -409,6 +419,8 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 		b->state[i] = SLOT_IN;
 	else if (err == -EAGAIN)
 		mm_drain_events_locked(mm);
+	else if (err == -ENOMEM && b->starved++ < STARVED_TRIES)
+		return;
 	else if (err == -ENOENT || err == -EEXIST || err == -EINVAL || err == -ESRCH)
 		b->state[i] = SLOT_GONE;
 	else
@@ -418,7 +430,7 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr, int *busy)
 {
 	int err;
-	uint64_t done = move_run(mm, b->addr[i], slot(b->frames, b, i), nr * b->unit, true, &err);
+	uint64_t done = move_run(mm, b->addr[i], slot(b->frames, b, i), nr * b->unit, !BUG_BACK(BUG_NO_WAKE), &err);
 	uint32_t n = (uint32_t)(done / b->unit);
 
 	for (uint32_t k = i; k < i + n; k++)
@@ -496,6 +508,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	uint32_t refused = 0;
 	int err = batch_prepare(mm, b, class);
 
+	b->starved = 0;
 	if (err) {
 		for (uint32_t i = 0; i < b->want; i++) {
 			b->state[i] = SLOT_STAYS;
@@ -506,6 +519,8 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	began = clock_ns();
 	if (form == FORM_TRANSACTIONAL && !batch_precopy(mm, b))
 		form = FORM_PLAIN;
+	if (form == FORM_TRANSACTIONAL && BUG_BACK(BUG_DIRTY_EARLY))
+		batch_precopy(mm, b);
 	hurry = mm->hurry.left && thread_hurry(true);
 	start = clock_ns();
 	lock_acquire(&mm->lock);
@@ -513,7 +528,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	lock_release(&mm->lock);
 	if (form == FORM_PLAIN)
 		batch_copy(mm, b);
-	else
+	else if (!BUG_BACK(BUG_COPY_FIRST) && !BUG_BACK(BUG_DIRTY_EARLY))
 		batch_recopy(mm, b);
 	if (rq->verify)
 		batch_verify(mm, b, rq->progress);
@@ -528,7 +543,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 			window_narrow(mm);
 			lock_release(&mm->lock);
 		}
-		sleep_ns(PAUSE_NS);
+		sleep_ns(b->starved ? STARVED_PAUSE_NS : PAUSE_NS);
 	}
 	window = clock_ns() - start;
 	if (hurry)

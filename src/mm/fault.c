@@ -36,12 +36,19 @@ static bool batch_holds(struct mm *mm, uint64_t addr)
 static void on_fault(struct mm *mm, const struct mmu_event *ev)
 {
 	struct page *page = page_find(&mm->pt, ev->addr);
+	int err;
 
 	if (batch_holds(mm, ev->addr)) {
 		mm->stats.faults_waited++;
 		return;
 	}
-	if (mm->mmu->ops->fill_zero(mm->mmu, ev->addr)) {
+	err = mm->mmu->ops->fill_zero(mm->mmu, ev->addr);
+	if (err == -ENOMEM) {
+		/* the kernel has means to find memory that we have not */
+		mm->mmu->ops->untrack(mm->mmu, ev->addr, PAGE_SIZE_);
+		mm->window_torn = true;
+	}
+	if (err) {
 		/* somebody was faster, the mapping has gone, or an event is unread: let it fault again */
 		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
 		return;
@@ -113,6 +120,8 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 
 	batch_part(mm, ev->addr, ev->end);
 	b = in_flight(mm);
+	if (ev->type == MMU_EV_REMOVE && BUG_BACK(BUG_STALE))
+		b = NULL;
 	for (uint32_t i = 0; b && i < b->nr; i++)
 		if (b->state[i] == SLOT_OUT && b->addr[i] < ev->end && b->addr[i] + b->unit > ev->addr) {
 			b->state[i] = SLOT_GONE;
@@ -207,7 +216,7 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 {
 	struct batch *b = in_flight(mm);
 
-	for (uint32_t i = 0; b && i < b->nr; i++)
+	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
 		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
 			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
 	mm->mmu->ops->close_child(mm->mmu, ev->child);
@@ -216,7 +225,7 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 
 void mm_drain_events_locked(struct mm *mm)
 {
-	static void (*const handler[])(struct mm *mm, const struct mmu_event *ev) = {
+	static void (*const handler[])(struct mm * mm, const struct mmu_event *ev) = {
 		[MMU_EV_FAULT] = on_fault, [MMU_EV_REMOVE] = on_gone, [MMU_EV_UNMAP] = on_gone,
 		[MMU_EV_REMAP] = on_remap, [MMU_EV_FORK] = on_fork,
 	};

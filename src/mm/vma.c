@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SPANS_MAX (128U << 10)	/* above vm.max_map_count's default */
+#define SPANS_MAX (128U << 10) /* above vm.max_map_count's default */
 
 /* ---- /proc/thread-self/maps: that of /proc/self is empty when the first thread has ended ---- */
 
@@ -31,9 +31,9 @@ static enum area_kind area_kind(const struct mm *mm, const struct area *a, bool 
 		return AREA_OWN;
 	if (shared)
 		return begins(a->name, "/") && !begins(a->name, "/dev/zero") && !begins(a->name, "/memfd:") &&
-				       !begins(a->name, "/SYSV") && !begins(a->name, "/dev/shm/") ?
-			       AREA_FILE :
-			       AREA_SHARED;
+				       !begins(a->name, "/SYSV") && !begins(a->name, "/dev/shm/")
+			       ? AREA_FILE
+			       : AREA_SHARED;
 	if (begins(a->name, "/anon_hugepage"))
 		return AREA_OTHER;
 	return inode ? AREA_FILE : anonymous_kind(a, a->name);
@@ -142,10 +142,16 @@ struct span *span_find(struct mm *mm, uint64_t addr)
 
 /* ---- exclusions ---- */
 
+static bool of_thread(const struct exclusion *x)
+{
+	return x->tid != EXCLUDE_OPT_OUT && x->tid != EXCLUDE_PIN;
+}
+
 static int excluded_in(const struct exclusions *x, uint64_t start, uint64_t end)
 {
 	for (uint32_t i = 0; i < x->nr; i++)
-		if (start < x->range[i].end && end > x->range[i].start)
+		if (start < x->range[i].end && end > x->range[i].start &&
+		    !(BUG_BACK(BUG_THREAD_EXIT) && of_thread(&x->range[i])))
 			return x->range[i].tid == EXCLUDE_PIN ? -EBUSY : -EACCES;
 	return 0;
 }
@@ -179,11 +185,6 @@ static int exclude_add_locked(struct mm *mm, uint64_t start, uint64_t end, uint3
 static bool thread_alive(uint32_t tid)
 {
 	return sys3(SYS_tgkill, sys0(SYS_getpid), tid, 0) != -ESRCH;
-}
-
-static bool of_thread(const struct exclusion *x)
-{
-	return x->tid != EXCLUDE_OPT_OUT && x->tid != EXCLUDE_PIN;
 }
 
 void exclude_fork_child(struct mm *mm)

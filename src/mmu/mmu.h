@@ -157,7 +157,9 @@ int mmu_uffd_open(struct mmu **out, struct region *r);
  * tests link it, so it may use libc's allocator. The program's side is played through the functions below; a touch that
  * would wait returns -EWOULDBLOCK and leaves its fault event behind (once, until woken).
  */
+#ifndef MMU_SIM_BASE
 #define MMU_SIM_BASE 0x100000000UL
+#endif
 
 int mmu_sim_open(struct mmu **out, uint64_t nr_pages);
 int mmu_sim_mmap(struct mmu *m, uint64_t addr, uint64_t len, bool writable);
@@ -181,6 +183,8 @@ enum mmu_sim_advice {
 	MMU_SIM_HUGEPAGE,	/* first touches and populate make THPs where 2 MiB are free */
 	MMU_SIM_NOHUGEPAGE,
 	MMU_SIM_DONTFORK,
+	MMU_SIM_LOCK,		/* mlock2(MLOCK_ONFAULT) */
+	MMU_SIM_UNLOCK,
 };
 
 int mmu_sim_madvise(struct mmu *m, uint64_t addr, uint64_t len, enum mmu_sim_advice advice);
@@ -192,6 +196,24 @@ int mmu_sim_madvise(struct mmu *m, uint64_t addr, uint64_t len, enum mmu_sim_adv
 void mmu_sim_slow(struct mmu *m, bool slow);
 int mmu_sim_resumable(struct mmu *m);
 void mmu_sim_resume(struct mmu *m, int which);
+/* What is called from now on is that thread's doing; is it held up by an event? Has the reader something to read? */
+void mmu_sim_thread(struct mmu *m, int thread);
+bool mmu_sim_held_up(struct mmu *m, int thread);
+bool mmu_sim_unread(struct mmu *m);
+/* As the kernel writes to a thread's memory at its end: a page that would have to be waited for is left out, -EFAULT. */
+int mmu_sim_put_user(struct mmu *m, uint64_t addr, uint64_t value);
+bool mmu_sim_tracked(struct mmu *m, uint64_t addr);
+/* The 4096 bytes that are at addr now, whoever looks; NULL: nothing is. */
+const uint8_t *mmu_sim_frame(struct mmu *m, uint64_t addr);
+
+/* Is told when the program itself, by munmap, mmap or a discard, ends the content of a range, or mremap takes it elsewhere. */
+struct mmu_sim_witness {
+	void (*lost)(void *arg, uint64_t addr, uint64_t end);
+	void (*moved)(void *arg, uint64_t addr, uint64_t len, uint64_t to);
+	void *arg;
+};
+
+void mmu_sim_witness(struct mmu *m, const struct mmu_sim_witness *witness);
 /* A touch of the page at addr waits and was not woken yet. */
 bool mmu_sim_waiting(struct mmu *m, uint64_t addr);
 /* Frames that exist: mapped anywhere, pinned or spliced. */

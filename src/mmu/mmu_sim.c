@@ -302,12 +302,19 @@ void sim_wake(struct sim *s, uint64_t addr, uint64_t len)
 
 /* ---- events ---- */
 
+void sim_lost(struct sim *s, uint64_t addr, uint64_t end)
+{
+	if (s->witness)
+		s->witness->lost(s->witness->arg, addr, end);
+}
+
 void sim_post_event(struct sim *s, const struct mmu_event *ev, uint64_t rest)
 {
 	struct event *e = sim_alloc(1, sizeof(*e)), **tail = &s->events;
 
 	e->ev = *ev;
 	e->rest = rest;
+	e->thread = s->thread;
 	while (*tail)
 		tail = &(*tail)->next;
 	*tail = e;
@@ -338,8 +345,13 @@ bool sim_event_step(struct sim *s, struct event *e)
 		return false;
 	}
 	if (e->stage == EV_DISCARD) {
+		int thread = s->thread;
+
+		sim_lost(s, e->ev.addr, e->ev.end);
 		sim_zap(s, e->ev.addr, e->ev.end);
+		s->thread = e->thread;
 		sim_discard(s, e->ev.end, e->rest);
+		s->thread = thread;
 	}
 	while (*link != e)
 		link = &(*link)->next;
@@ -360,6 +372,7 @@ int sim_discard(struct sim *s, uint64_t addr, uint64_t end)
 			sim_post_event(s, &ev, end);
 			return -EINPROGRESS;
 		}
+		sim_lost(s, addr, ev.end);
 		sim_zap(s, addr, ev.end);
 	}
 	return 0;

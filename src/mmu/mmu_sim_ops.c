@@ -74,7 +74,7 @@ static int move_allowed(struct sim *s, uint64_t dst, uint64_t src, uint64_t len)
 		return -ENOENT;
 	if (!sim_one_area(s, dst, len) || !sim_one_area(s, src, len))
 		return -EINVAL;
-	if (!(to->flags & P_TRACK) || !(to->flags & from->flags & P_WRITE))
+	if (!(to->flags & P_TRACK) || !(to->flags & from->flags & P_WRITE) || (to->flags ^ from->flags) & P_LOCKED)
 		return -EINVAL;
 	return 0;
 }
@@ -398,7 +398,7 @@ static int op_scan(struct mmu *m, uint64_t *pos, uint64_t end, struct mmu_run *r
 	return n;
 }
 
-/* Areas differ in what their pages remember; the start is the furthest address whose area ends where this one does. */
+/* Areas differ in what their pages remember. */
 static int op_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *end)
 {
 	struct sim *s = sim_of(m);
@@ -408,7 +408,7 @@ static int op_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *end)
 		return -ENOENT;
 	*end = sim_area_end(s, addr, top);
 	*start = addr;
-	while (*start > MMU_SIM_BASE && sim_one_area(s, *start - MMU_PAGE, *end - *start + MMU_PAGE))
+	while (*start > MMU_SIM_BASE && sim_one_area(s, *start - MMU_PAGE, 2 * MMU_PAGE))
 		*start -= MMU_PAGE;
 	return 0;
 }
@@ -427,7 +427,7 @@ static bool page_shared(struct sim *s, uint64_t addr)
 {
 	struct page *p = sim_page_at(s, addr);
 
-	if (!p || !p->frame)
+	if (!p || !p->frame || p->frame->refs == 1)
 		return false;
 	/* it may have another address there since mremap() */
 	for (struct child *c = s->children; c; c = c->next)

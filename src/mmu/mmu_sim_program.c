@@ -38,6 +38,7 @@ static bool unmap_tracked(struct sim *s, uint64_t addr, uint64_t len)
 {
 	bool tracked = sim_some_have(s, addr, len, P_TRACK);
 
+	sim_lost(s, addr, addr + len);
 	unmap(s, addr, len);
 	return tracked;
 }
@@ -107,6 +108,30 @@ void mmu_sim_resume(struct mmu *m, int which)
 		}
 }
 
+void mmu_sim_thread(struct mmu *m, int thread)
+{
+	sim_of(m)->thread = thread;
+}
+
+bool mmu_sim_held_up(struct mmu *m, int thread)
+{
+	struct event *e = sim_of(m)->events;
+
+	while (e && e->thread != thread)
+		e = e->next;
+	return e;
+}
+
+bool mmu_sim_unread(struct mmu *m)
+{
+	return sim_of(m)->nr_faults || sim_event_in(sim_of(m)->events, EV_UNREAD);
+}
+
+void mmu_sim_witness(struct mmu *m, const struct mmu_sim_witness *witness)
+{
+	sim_of(m)->witness = witness;
+}
+
 static void remap_pages(struct sim *s, uint64_t addr, uint64_t len, uint64_t to)
 {
 	uint64_t at;
@@ -147,6 +172,8 @@ int mmu_sim_mremap(struct mmu *m, uint64_t addr, uint64_t len, uint64_t to)
 	lost = unmap_tracked(s, to, len);
 	if (lost)
 		post(s, MMU_EV_UNMAP, to, len);
+	if (s->witness)
+		s->witness->moved(s->witness->arg, addr, len, to);
 	remap_pages(s, addr, len, to);
 	unmap(s, addr, len);
 	if (tracked) {
@@ -176,6 +203,8 @@ int mmu_sim_madvise(struct mmu *m, uint64_t addr, uint64_t len, enum mmu_sim_adv
 		[MMU_SIM_HUGEPAGE] = { .set = P_THP },
 		[MMU_SIM_NOHUGEPAGE] = { .clear = P_THP },
 		[MMU_SIM_DONTFORK] = { .set = P_DONTFORK },
+		[MMU_SIM_LOCK] = { .set = P_LOCKED },
+		[MMU_SIM_UNLOCK] = { .clear = P_LOCKED },
 	};
 	struct sim *s = sim_of(m);
 
@@ -251,11 +280,35 @@ int mmu_sim_load(struct mmu *m, uint64_t addr, uint64_t *value)
 	return err;
 }
 
+int mmu_sim_put_user(struct mmu *m, uint64_t addr, uint64_t value)
+{
+	struct sim *s = sim_of(m);
+	struct page *p = sim_page_at(s, addr);
+
+	if (!page_occupied(p) && p->flags & P_TRACK)
+		return -EFAULT;
+	return mmu_sim_store(m, addr, value);
+}
+
 bool mmu_sim_waiting(struct mmu *m, uint64_t addr)
 {
 	struct page *p = sim_page_at(sim_of(m), addr);
 
 	return p && p->flags & P_WAIT;
+}
+
+bool mmu_sim_tracked(struct mmu *m, uint64_t addr)
+{
+	struct page *p = sim_page_at(sim_of(m), addr);
+
+	return p && p->flags & P_TRACK;
+}
+
+const uint8_t *mmu_sim_frame(struct mmu *m, uint64_t addr)
+{
+	struct page *p = sim_page_at(sim_of(m), addr);
+
+	return p && page_occupied(p) ? sim_bytes_at(sim_of(m), ALIGN_DOWN(addr, MMU_PAGE)) : NULL;
 }
 
 uint64_t mmu_sim_nr_frames(struct mmu *m)

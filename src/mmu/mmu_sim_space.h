@@ -23,14 +23,15 @@ enum page_flags {
 	P_TRACK = 1 << 2,
 	P_THP = 1 << 3,
 	P_DONTFORK = 1 << 4,
-	P_AREA = (1 << 5) - 1,	/* the attributes of the area */
+	P_LOCKED = 1 << 5,
+	P_AREA = (1 << 6) - 1,	/* the attributes of the area */
 
-	P_ZERO = 1 << 5,
-	P_POISON = 1 << 6,
-	P_SHARED = 1 << 7,	/* not exclusive since a fork */
+	P_ZERO = 1 << 6,
+	P_POISON = 1 << 7,
+	P_SHARED = 1 << 8,	/* not exclusive since a fork */
 	P_PTE = P_ZERO | P_POISON | P_SHARED,
 
-	P_WAIT = 1 << 8,	/* a touch of this address waits */
+	P_WAIT = 1 << 9,	/* a touch of this address waits */
 };
 
 struct page {
@@ -64,6 +65,7 @@ struct event {
 	enum event_stage stage;
 	struct mmu_event ev;
 	uint64_t rest;		/* MMU_EV_REMOVE: the discard goes on from ev.end to here */
+	int thread;		/* whose call it is */
 };
 
 struct child {
@@ -83,8 +85,10 @@ struct sim {
 	uint64_t nr_faults;
 	struct event *events;	/* in order */
 	bool slow;		/* threads whose event was read run on at mmu_sim_resume() */
+	int thread;		/* whose call the next event is */
 	struct child *children;
 	int nr_forks;
+	const struct mmu_sim_witness *witness;
 };
 
 static inline struct sim *sim_of(struct mmu *m)
@@ -145,6 +149,8 @@ void sim_first_touch(struct sim *s, uint64_t addr, bool write);
 /* 0, -EACCES (SIGSEGV), -EFAULT (SIGBUS), -EWOULDBLOCK. */
 int sim_touch(struct sim *s, uint64_t addr, bool write);
 void sim_wake(struct sim *s, uint64_t addr, uint64_t len);
+/* By the program's own doing the content of the range is no more. */
+void sim_lost(struct sim *s, uint64_t addr, uint64_t end);
 /* rest: of a discard that goes on after ev->end. */
 void sim_post_event(struct sim *s, const struct mmu_event *ev, uint64_t rest);
 /* Nothing can be moved or installed. */

@@ -47,6 +47,8 @@ struct arena {
 	enum arena_class class;
 	uint64_t unit;		/* bytes of a slot: 4 KiB or 2 MiB */
 	uint32_t slots;		/* of a half */
+	bool mapped;		/* else only its addresses are taken */
+	bool tracked;		/* for the caller to note */
 	bool locked;		/* ARENA_LOCKED: mlocked now */
 	struct half half[2];	/* pages leave into one while frames come from the other */
 };
@@ -80,11 +82,11 @@ int node_of_host(const struct node_table *t, int host);
 /* ---- node_ram.c ---- */
 
 /*
- * The arena for a node's frames of this class and size, made on first use; *made says that it is new
- * (the caller registers [half 0, half 1 + its length) with its mmu). NULL: no address space, no
- * rights (mlock), or the host refuses the binding.
+ * The arena for a node's frames of this class and size, mapped on first use (the caller has
+ * [half 0, half 1 + its length) tracked by its mmu). NULL: no memory, no rights (mlock), or the host
+ * refuses the binding; nothing is changed then, ask again.
  */
-struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge, bool *made);
+struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge);
 uint64_t arena_start(const struct arena *a);
 uint64_t arena_bytes(const struct arena *a);	/* both halves */
 /* The half that has the most frames; its twin has the most room. */

@@ -43,9 +43,9 @@ struct half *arena_twin(struct arena *a, struct half *h)
 }
 
 /* DONTFORK: a child would get the frames' old content and keep them busy. */
-static int arena_map(struct arena *a, char *at)
+static int arena_map(const struct arena *a)
 {
-	uint64_t len = arena_bytes(a), mask = a->host < 0 ? 0 : 1ULL << a->host;
+	uint64_t at = arena_start(a), len = arena_bytes(a), mask = a->host < 0 ? 0 : 1ULL << a->host;
 	int prot = PROT_READ | PROT_WRITE | (a->class == ARENA_RWX ? PROT_EXEC : 0);
 	long ret = sys_mmap(at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
@@ -63,30 +63,42 @@ static int arena_map(struct arena *a, char *at)
 static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_class class, uint64_t unit)
 {
 	struct arena *a = &t->arena[t->nr_arenas];
-	char *at;
+	uint64_t at;
 
 	if (t->nr_arenas == ARENA_MAX)
 		return NULL;
 	*a = (struct arena){ .host = host, .class = class, .unit = unit };
 	a->slots = unit == HUGE_UNIT ? HUGE_SLOTS : SMALL_SLOTS;
-	at = region_take(t->region, arena_bytes(a), HUGE_UNIT);
-	if (!at || arena_map(a, at) < 0)
+	at = (uint64_t)region_take(t->region, arena_bytes(a), HUGE_UNIT);
+	if (!at)
 		return NULL;
-	a->half[0].base = (uint64_t)at;
-	a->half[1].base = (uint64_t)at + a->slots * a->unit;
+	a->half[0].base = at;
+	a->half[1].base = at + a->slots * a->unit;
 	t->nr_arenas++;
 	return a;
 }
 
-/* Pages move only between areas that are locked alike. */
-static struct arena *arena_lock(struct arena *a)
+static struct arena *arena_find(const struct node_table *t, int32_t host, enum arena_class class, uint64_t unit)
 {
-	if (a && a->class == ARENA_LOCKED && !a->locked) {
-		if (sys3(SYS_mlock2, arena_start(a), arena_bytes(a), MLOCK_ONFAULT) < 0)
-			return NULL;
-		a->locked = true;
+	for (uint32_t i = 0; i < t->nr_arenas; i++) {
+		const struct arena *a = &t->arena[i];
+
+		if (a->host == host && a->class == class && a->unit == unit)
+			return (struct arena *)a;
 	}
-	return a;
+	return NULL;
+}
+
+/* Pages move only between areas that are locked alike. */
+static int arena_lock(struct arena *a)
+{
+	long ret;
+
+	if (a->class != ARENA_LOCKED || a->locked)
+		return 0;
+	ret = sys3(SYS_mlock2, arena_start(a), arena_bytes(a), MLOCK_ONFAULT);
+	a->locked = ret >= 0;
+	return ret < 0 ? (int)ret : 0;
 }
 
 void node_rest(struct node_table *t)
@@ -98,26 +110,30 @@ void node_rest(struct node_table *t)
 		}
 }
 
-struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge, bool *made)
+struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge)
 {
 	uint64_t unit = huge ? HUGE_UNIT : SMALL_UNIT;
 	int32_t host = t->node[node].spec.host;
+	struct arena *a = arena_find(t, host, class, unit);
 
-	*made = false;
-	for (uint32_t i = 0; i < t->nr_arenas; i++) {
-		struct arena *a = &t->arena[i];
-
-		if (a->host == host && a->class == class && a->unit == unit)
-			return arena_lock(a);
-	}
-	*made = true;
-	return arena_lock(arena_make(t, host, class, unit));
+	if (!a)
+		a = arena_make(t, host, class, unit);
+	if (!a)
+		return NULL;
+	if (!a->mapped && arena_map(a) < 0)
+		return NULL;
+	a->mapped = true;
+	return arena_lock(a) < 0 ? NULL : a;
 }
 
 void node_forget_arenas(struct node_table *t)
 {
-	for (uint32_t i = 0; i < t->nr_arenas; i++)
-		sys_mmap(arena_start(&t->arena[i]), arena_bytes(&t->arena[i]), PROT_NONE,
+	for (uint32_t i = 0; i < t->nr_arenas; i++) {
+		struct arena *a = &t->arena[i];
+
+		sys_mmap(arena_start(a), arena_bytes(a), PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	t->nr_arenas = 0;
+		a->mapped = a->tracked = a->locked = false;
+		a->half[0].full = a->half[1].full = 0;
+	}
 }

@@ -110,22 +110,19 @@ static void virtual_nodes_share_an_arena_and_host_nodes_do_not(void **state)
 {
 	struct node_spec any = { .host = NODE_VIRTUAL }, host = { .host = 0 };
 	struct arena *a, *b;
-	bool made;
 
 	(void)state;
 	node_add(&table, &any);
 	node_add(&table, &any);
 	node_add(&table, &host);
-	a = node_arena(&table, 0, ARENA_RW, false, &made);
+	a = node_arena(&table, 0, ARENA_RW, false);
 	assert_non_null(a);
-	assert_true(made);
-	assert_ptr_equal(node_arena(&table, 1, ARENA_RW, false, &made), a);
-	assert_false(made);
-	b = node_arena(&table, 2, ARENA_RW, false, &made);
+	assert_ptr_equal(node_arena(&table, 1, ARENA_RW, false), a);
+	b = node_arena(&table, 2, ARENA_RW, false);
 	assert_non_null(b);
 	assert_ptr_not_equal(a, b);
-	assert_ptr_not_equal(node_arena(&table, 0, ARENA_RW, true, &made), a);
-	assert_int_equal(arena_start(node_arena(&table, 0, ARENA_RW, true, &made)) % (2 << 20), 0);
+	assert_ptr_not_equal(node_arena(&table, 0, ARENA_RW, true), a);
+	assert_int_equal(arena_start(node_arena(&table, 0, ARENA_RW, true)) % (2 << 20), 0);
 }
 
 int main(void)

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim - worlds and seeds.
+ *
+ *   sim [--seed N] [--seeds N] [--steps N] [--workers N] [--bug NAME] [--faults | --fail KIND:N[+]] [--verbose] [--trace]
+ *
+ * A seed decides the world (nodes, threads, what goes wrong and how often) and the order of everything in it.
+ * Exit: 0 all worlds are right, 1 one is wrong (the report says how to see it again), 2 bad usage.
+ */
+#define _GNU_SOURCE 1
+#include "sim.h"
+
+#include "base/bugs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STEPS 20000U
+#define LAST_STEPS 400000U /* that the end of a program may take */
+#define JOBS 2U
+#define LIST_MOST 24U
+
+uint32_t bugs_back;
+struct world *world;
+
+static const char *const bug_names[BUGS] = {
+	[BUG_COPY_FIRST] = "copy-first",   [BUG_FORK_ORPHAN] = "fork-orphan",
+	[BUG_WRITABLE] = "writable",	   [BUG_BOOLEAN] = "boolean",
+	[BUG_DIRTY_EARLY] = "dirty-early", [BUG_STALE] = "stale",
+	[BUG_THREAD_EXIT] = "thread-exit", [BUG_PIPE] = "pipe",
+	[BUG_NO_WAKE] = "no-wake",	   [BUG_DOUBLE_FREE] = "double-free",
+	[BUG_EAGAIN] = "eagain",	   [BUG_CHILD] = "child",
+};
+
+struct fault {
+	const char *kind;
+	uint32_t call;
+	bool on;
+};
+
+static struct {
+	uint64_t seed, seeds, steps;
+	uint32_t workers;
+	int bug;
+	bool faults;	    /* every kind of call, in turn, fails once and from then on */
+	struct fault fault; /* this one */
+	bool verbose;
+} opt = { .seed = 1, .seeds = 0, .steps = STEPS, .workers = 2, .bug = -1 };
+
+static uint64_t seed_now;
+
+static void replay_line(void)
+{
+	const char *commit = getenv("COMMIT");
+
+	printf("# seed %lu, commit %s\n# again: make sim SEED=%lu STEPS=%lu", seed_now, commit ? commit : "unknown",
+	       seed_now, opt.steps);
+	if (opt.bug >= 0)
+		printf(" BUG=%s", bug_names[opt.bug]);
+	if (world && world->weather.fail_kind)
+		printf(" FAIL=%s:%u%s", world->weather.fail_kind, world->weather.fail_call,
+		       world->weather.fail_on ? "+" : "");
+	printf("\n");
+}
+
+/* ---- the engine's threads ---- */
+
+static bool reader_wanted(void *arg)
+{
+	return mmu_sim_unread(world->sim) || *(bool *)arg;
+}
+
+static bool stop;
+
+static void reader_main(void *arg)
+{
+	(void)arg;
+	while (!stop) {
+		sched_wait(reader_wanted, &stop, "an event to read");
+		mm_drain_events(&world->mm);
+	}
+}
+
+static bool kernel_wanted(void *arg)
+{
+	return mmu_sim_resumable(world->sim) || *(bool *)arg;
+}
+
+/* Threads whose event was read go on some time later; seldom much time passes, but never over a thread's head. */
+static void kernel_main(void *arg)
+{
+	(void)arg;
+	while (!stop) {
+		int nr;
+
+		sched_wait(kernel_wanted, &stop, "a thread to go on");
+		nr = mmu_sim_resumable(world->sim);
+		if (nr)
+			mmu_sim_resume(world->sim, (int)rnd_below((uint32_t)nr));
+		if (chance(20)) {
+			while (mmu_sim_resumable(world->sim))
+				mmu_sim_resume(world->sim, 0);
+			sched_pass(DISCARD_NS + 1000000);
+		}
+		sched_point();
+	}
+}
+
+struct job {
+	struct progress progress;
+	uint32_t cancel;
+	bool over;
+};
+
+static struct job jobs[JOBS];
+
+static struct request any_request(struct job *j)
+{
+	struct request rq = {
+		.mode = chance(700) ? MIGRATE_SYNC : MIGRATE_ASYNC,
+		.bound_ns = chance(300) ? 0 : 10000 + rnd_below(50000),
+		.batch = chance(300) ? 0 : 1 + rnd_below(chance(500) ? 8 : 64),
+		.form = (int)rnd_below(3) - 1,
+		.verify = chance(100),
+		.unshare_all = chance(200),
+		.keep_batch = chance(500),
+		.cancel = &j->cancel,
+		.progress = &j->progress,
+	};
+
+	memset(&j->progress, 0, sizeof(j->progress));
+	j->cancel = 0;
+	return rq;
+}
+
+static uint64_t any_nodes(void)
+{
+	if (chance(600))
+		return 1ULL << rnd_below(world->nodes.nr);
+	return 1 + rnd_below((1U << world->nodes.nr) - 1);
+}
+
+static int move_some(struct request *rq)
+{
+	void *page[LIST_MOST];
+	int node[LIST_MOST], status[LIST_MOST];
+	uint32_t nr = 1 + rnd_below(LIST_MOST);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		page[i] = (void *)page_at(rnd_below(world->weather.huge ? WORLD_PAGES : STACKS_AT + STACKS));
+		node[i] = (int)rnd_below(world->nodes.nr);
+	}
+	return do_move_pages(&world->mm, nr, page, chance(900) ? node : NULL, status, rq);
+}
+
+static int request_once(struct request *rq)
+{
+	int err;
+
+	__atomic_add_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
+	if (chance(700))
+		err = do_migrate_pages(&world->mm, chance(700) ? (1ULL << world->nodes.nr) - 1 : any_nodes(),
+				       any_nodes(), rq);
+	else
+		err = move_some(rq);
+	__atomic_sub_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
+	world->jobs++;
+	world->moved += rq->progress->moved;
+	world->refused += rq->progress->failed_pages;
+	return err;
+}
+
+static void job_main(void *arg)
+{
+	struct job *j = arg;
+
+	while (!world->ending) {
+		struct request rq = any_request(j);
+		int err;
+
+		rq.dry_run = chance(30);
+		trace("request", 0, 0, 0);
+		err = request_once(&rq);
+		trace("request ends", j->progress.moved, j->progress.failed_pages, err);
+		if (chance(50))
+			jobs[rnd_below(JOBS)].cancel = 1;
+		sched_sleep(rnd_below(20000));
+	}
+	j->over = true;
+}
+
+/* ---- the end ---- */
+
+static bool all_over(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < JOBS; i++)
+		if (!jobs[i].over)
+			return false;
+	return program_over();
+}
+
+/* Everything comes to rest, and everything that may move moves to node 0. */
+static void closer_main(void *arg)
+{
+	static struct job last;
+	struct request rq;
+
+	(void)arg;
+	sched_wait(all_over, NULL, "the program's end");
+	program_end();
+	world->calm = true;
+	memset(&last, 0, sizeof(last));
+	rq = (struct request){ .mode = MIGRATE_SYNC, .form = -1, .progress = &last.progress, .unshare_all = true };
+	sched_pass(DISCARD_NS + 1000000);
+	__atomic_add_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
+	if (do_migrate_pages(&world->mm, (1ULL << world->nodes.nr) - 1, 1, &rq))
+		fail("the last migration could not be");
+	__atomic_sub_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
+	for (uint32_t e = 0; e < ERRNO_MAX_ && !world->failed_call; e++)
+		if (last.progress.failed[e] && e != EACCES)
+			fail("%lu pages stay behind at the end: error %u", last.progress.failed[e], e);
+	mm_exit(&world->mm);
+	stop = true;
+}
+
+static bool stopped(void)
+{
+	return stop;
+}
+
+/* ---- a world ---- */
+
+static uint32_t sometimes(uint32_t per_1000, uint32_t most)
+{
+	return chance(per_1000) ? rnd_below(most) : 0;
+}
+
+static void weather_make(struct weather *w)
+{
+	w->eagain = sometimes(500, 100);
+	w->storm = sometimes(100, 800);
+	w->ebusy = sometimes(400, 100);
+	w->cut = sometimes(600, 400);
+	w->enomem = sometimes(300, 60);
+	w->restless = 5 + rnd_below(200);
+	w->huge = chance(60);
+	w->raw_forks = chance(500);
+}
+
+static void nodes_make(void)
+{
+	uint32_t nr = 2 + rnd_below(3);
+
+	node_table_init(&world->nodes, &world->region);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct node_spec spec = { .host = NODE_VIRTUAL, .distance = 10 };
+
+		if (i && chance(200))
+			spec.bytes = (1 + rnd_below(200)) * PAGE_SIZE_;
+		if (i && chance(100))
+			spec.host = 0;
+		node_add(&world->nodes, &spec);
+	}
+}
+
+static void world_begin(uint64_t seed)
+{
+	world = calloc(1, sizeof(*world));
+	seed_now = seed;
+	stop = false;
+	memset(jobs, 0, sizeof(jobs));
+	sched_begin(seed);
+	kernel_begin();
+	weather_make(&world->weather);
+	world->calm = true;
+	if (region_reserve(&world->region, REGION_BYTES, REGION_BYTES))
+		fail("no region");
+	nodes_make();
+	if (mm_init(&world->mm, &world->mmu, &world->nodes, &world->region))
+		fail("mm_init");
+	world->calm = false;
+	shadow_begin();
+	program_begin();
+	sched_spawn("reader", 1 + rnd_below(8), reader_main, NULL);
+	sched_spawn("kernel", 1 + rnd_below(8), kernel_main, NULL);
+	for (uint32_t i = 0; i < JOBS; i++)
+		sched_spawn("job", 2 + rnd_below(40), job_main, &jobs[i]);
+}
+
+static void world_end(void)
+{
+	shadow_end();
+	kernel_end();
+	region_release(&world->region);
+	sched_end();
+	free(world);
+	world = NULL;
+}
+
+struct totals {
+	uint64_t worlds, jobs, moved, refused, forks, steps, failed;
+};
+
+static void world_run(uint64_t seed, const struct fault *f, struct totals *t)
+{
+	world_begin(seed);
+	if (f) {
+		world->weather.fail_kind = f->kind;
+		world->weather.fail_call = f->call;
+		world->weather.fail_on = f->on;
+	}
+	sched_run(opt.steps, stopped);
+	world->ending = true;
+	sched_spawn("closer", 1, closer_main, NULL);
+	sched_run(LAST_STEPS, stopped);
+	if (!stop)
+		fail("the end does not come");
+	oracle_all();
+	t->worlds++;
+	t->jobs += world->jobs;
+	t->moved += world->moved;
+	t->refused += world->refused;
+	t->forks += world->forks;
+	t->steps += sched_steps();
+	t->failed += world->failed_call != NULL;
+	if (opt.verbose)
+		printf("# seed %lu: %lu steps, %lu requests, %lu pages moved, %lu refused, %lu forks, %u calls%s%s\n",
+		       seed, sched_steps(), world->jobs, world->moved, world->refused, world->forks, world->calls,
+		       world->failed_call ? ", failed: " : "", world->failed_call ? world->failed_call : "");
+	world_end();
+}
+
+/* ---- seeds, over workers ---- */
+
+/* Kind by kind, once and for good, at an early call, a later one ... */
+static struct fault fault_of(uint64_t i)
+{
+	uint32_t kinds = 0;
+
+	while (kernel_kind(kinds))
+		kinds++;
+	return (struct fault){ kernel_kind((uint32_t)(i / 2 % kinds)), 1U << i / 2 / kinds % 10, i % 2 };
+}
+
+static void worker(uint32_t nr, struct totals *t)
+{
+	sched_replay_line(replay_line);
+	for (uint64_t i = nr; i < opt.seeds; i += opt.workers) {
+		struct fault f = opt.faults ? fault_of(i) : opt.fault;
+
+		world_run(opt.seed + i, f.kind ? &f : NULL, t);
+	}
+	_Exit(0);
+}
+
+/* True: all worlds are right. */
+static bool run_seeds(void)
+{
+	struct totals *t = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), sum = { 0 };
+	bool good = true;
+	int status;
+
+	fflush(stdout);
+	for (uint32_t i = 0; i < opt.workers; i++)
+		if (!fork())
+			worker(i, &t[i]);
+	while (wait(&status) > 0)
+		good = good && WIFEXITED(status) && !WEXITSTATUS(status);
+	for (uint32_t i = 0; i < opt.workers; i++) {
+		sum.worlds += t[i].worlds;
+		sum.jobs += t[i].jobs;
+		sum.moved += t[i].moved;
+		sum.refused += t[i].refused;
+		sum.forks += t[i].forks;
+		sum.steps += t[i].steps;
+		sum.failed += t[i].failed;
+	}
+	printf("# %lu worlds of %lu right: %lu steps, %lu requests, %lu pages moved, %lu refusals, %lu forks\n",
+	       sum.worlds, opt.seeds, sum.steps, sum.jobs, sum.moved, sum.refused, sum.forks);
+	if (opt.faults)
+		printf("# a call was made to fail in %lu of them\n", sum.failed);
+	munmap(t, 4096);
+	return good;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: sim [--seed N] [--seeds N] [--steps N] [--workers N] [--bug NAME]\n"
+			"           [--faults | --fail KIND:N[+]] [--verbose] [--trace]\n");
+	return 2;
+}
+
+/* "move:12": the twelfth; "move:12+": and all after it. */
+static bool fault_parse(const char *text)
+{
+	const char *colon = strchr(text, ':');
+	char *end;
+
+	for (uint32_t i = 0; colon && kernel_kind(i); i++)
+		if (!strncmp(kernel_kind(i), text, (size_t)(colon - text)) && !kernel_kind(i)[colon - text])
+			opt.fault.kind = kernel_kind(i);
+	if (!opt.fault.kind)
+		return false;
+	opt.fault.call = (uint32_t)strtoul(colon + 1, &end, 10);
+	opt.fault.on = *end == '+';
+	return opt.fault.call;
+}
+
+static bool take(const char *name, const char *value)
+{
+	uint64_t n = value ? strtoull(value, NULL, 10) : 0;
+
+	if (!strcmp(name, "--bug")) {
+		for (opt.bug = 0; value && opt.bug < BUGS && strcmp(bug_names[opt.bug], value);)
+			opt.bug++;
+		bugs_back = 1U << opt.bug;
+		return value && opt.bug < BUGS;
+	}
+	if (!strcmp(name, "--fail"))
+		return value && fault_parse(value);
+	if (!n)
+		return false;
+	if (!strcmp(name, "--seed"))
+		opt.seed = n;
+	else if (!strcmp(name, "--seeds"))
+		opt.seeds = n;
+	else if (!strcmp(name, "--steps"))
+		opt.steps = n;
+	else if (!strcmp(name, "--workers"))
+		opt.workers = (uint32_t)n;
+	else
+		return false;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--verbose"))
+			opt.verbose = true;
+		else if (!strcmp(argv[i], "--trace"))
+			sched_print_all();
+		else if (!strcmp(argv[i], "--faults"))
+			opt.faults = true;
+		else if (!take(argv[i], argv[i + 1]))
+			return usage();
+		else
+			i++;
+	if (!opt.seeds)
+		opt.seeds = 1;
+	if (opt.seeds < opt.workers)
+		opt.workers = (uint32_t)opt.seeds;
+	return run_seeds() ? 0 : 1;
+}
