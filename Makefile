@@ -56,6 +56,9 @@ PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c)
 BENCH_SRC := $(wildcard bench/*.c)
 EXAMPLE_SRC := $(wildcard examples/*.c)
 MAN_SRC := $(wildcard man/*.scd)
+# The simulator: rooms as they are, those under test calling in at every function; some of base is the simulator's own.
+SIM_TESTED := $(wildcard src/mm/*.c src/node/*.c) src/base/lock.c
+SIM_REST := $(wildcard src/policy/*.c) $(addprefix src/base/,bugs.c region.c hist.c str.c reader.c) $(SIM_SRC) $(wildcard tests/sim/*.c)
 
 prog = $(addprefix $(B)/tests/,$(notdir $(basename $(1))))
 INNER_TESTS := $(call prog,$(UNIT_SRC) $(CONTRACT_SRC))
@@ -63,6 +66,9 @@ LIVE_TESTS := $(call prog,$(LIVE_SRC))
 TEST_PROGS := $(call prog,$(PROG_SRC))
 BENCHES := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 EXAMPLES := $(patsubst %.c,$(B)/%,$(EXAMPLE_SRC))
+SIM := $(B)/sim/sim
+# Programs that are to find a bug, in a build that can put it back.
+BUGS := $(B)/bugs/tests/test_fork
 MANS := $(patsubst man/%.scd,$(B)/%,$(MAN_SRC))
 
 ifneq ($(words $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS)),$(words $(sort $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS))))
@@ -74,14 +80,16 @@ CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
 
 ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
 	   $(SUITE_SRC) $(LIVE_SRC) $(PROG_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
+sim_obj = $(patsubst %.c,$(B)/sim/%.o,$(1))
+SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
 # ---- what people type ----
 
-.PHONY: all test-programs bench-programs test bench demo lint man install uninstall clean help FORCE
+.PHONY: all test-programs bench-programs test sim bench demo lint man install uninstall clean help FORCE
 
 all: $(LIBS) $(CLI) $(EXAMPLES)	## build the libraries, the godwit command and the examples (the default)
 
-test-programs: all $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS)
+test-programs: all $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS) $(SIM) $(BUGS)
 
 bench-programs: all $(BENCHES)
 
@@ -89,6 +97,13 @@ test:	## install what is missing (as root), build, run every test
 	@scripts/setup test
 	@$(MAKE) $(JOBS) test-programs
 	@BUILD=$(B) tests/run $(T)
+
+sim:	## simulate: SEED=N one world (with BUG=NAME, FAIL=KIND:N, STEPS=N), SEEDS=N worlds; 1000 without either
+	@scripts/setup build
+	@$(MAKE) $(JOBS) $(SIM)
+	@COMMIT=$$(git describe --always --dirty 2>/dev/null) $(SIM) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SEEDS),--seeds $(SEEDS),$(if $(SEED),,--seeds 1000)) $(if $(STEPS),--steps $(STEPS)) \
+		$(if $(BUG),--bug $(BUG)) $(if $(FAIL),--fail $(FAIL)) $(if $(V),--trace)
 
 bench:	## measure: a table here, the same in build/bench.csv
 	@scripts/setup bench
@@ -215,6 +230,23 @@ $(foreach src,$(LIVE_SRC),$(eval $(call outer_program,$(src),$(call prog,$(src))
 $(foreach src,$(BENCH_SRC) $(EXAMPLE_SRC),$(eval $(call outer_program,$(src),$(B)/$(basename $(src)))))
 $(foreach src,$(PROG_SRC),$(eval $(call plain_program,$(src))))
 
+# ---- the simulator, and bugs put back ----
+
+SIM_FLAGS := -Isrc -D_GNU_SOURCE -DGODWIT_SIM -DGODWIT_BUGS -DGODWIT_DEBUG -DLOCK_SPINS=0
+$(call sim_obj,$(SIM_TESTED)): SIM_EXTRA := -finstrument-functions
+
+$(B)/sim/%.o: %.c $(B)/flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_FLAGS) $(SIM_FLAGS) $(SIM_EXTRA) -MMD -MP -c -o $@ $<
+
+$(SIM): $(SIM_OBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(SIM_OBJ)
+
+$(B)/bugs/%: FORCE
+	@$(MAKE) B=$(B)/bugs CFLAGS='$(CFLAGS) -DGODWIT_BUGS' $@
+
 $(MANS): $(B)/%: man/%.scd
 	@mkdir -p $(B)
 	scdoc <$< >$@.new && mv $@.new $@
@@ -222,4 +254,4 @@ $(MANS): $(B)/%: man/%.scd
 .DELETE_ON_ERROR:
 .SECONDARY:
 
--include $(ALL_OBJ:.o=.d)
+-include $(ALL_OBJ:.o=.d) $(SIM_OBJ:.o=.d)

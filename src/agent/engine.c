@@ -76,6 +76,10 @@ static void fork_child(void)
 	/* only if this fork went through fork_prepare() */
 	if (!e || !e->mm.forking)
 		return;
+	if (BUG_BACK(BUG_CHILD)) {
+		mm_fork_parent(&e->mm);
+		return;
+	}
 	e->pid = (uint32_t)sys0(SYS_getpid);
 	e->mm.forking = false;
 	e->mm.lock = LOCK_INIT(RANK_MM);
@@ -129,6 +133,10 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt)
 		return -EINVAL;
 	if (engine_self())
 		return -EBUSY;
+#ifdef GODWIT_BUGS
+	if (getenv("GODWIT_BUG") && !bug_put_back(getenv("GODWIT_BUG")))
+		return -EINVAL;
+#endif
 	e = engine_make(opt);
 	if (!e)
 		return -ENOMEM;

@@ -192,9 +192,8 @@ uint32_t sched_spawn(const char *name, uint32_t weight, void (*fn)(void *arg), v
 	stack = f->stack;
 	if (!stack)
 		stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	*f = (struct fiber){
-		.stack = stack, .name = name, .fn = fn, .arg = arg, .tid = ++s.next_tid, .weight = weight, .state = READY
-	};
+	*f = (struct fiber){ .stack = stack, .name = name, .fn = fn, .arg = arg, .weight = weight, .state = READY };
+	f->tid = ++s.next_tid;
 	getcontext(&f->context);
 	f->context.uc_stack.ss_sp = stack;
 	f->context.uc_stack.ss_size = STACK;

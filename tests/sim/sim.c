@@ -2,7 +2,8 @@
 /*
  * sim - worlds and seeds.
  *
- *   sim [--seed N] [--seeds N] [--steps N] [--workers N] [--bug NAME] [--faults | --fail KIND:N[+]] [--verbose] [--trace]
+ *   sim [--seed N] [--seeds N] [--steps N] [--workers N] [--bug NAME]
+ *       [--faults | --fail KIND:N[+]] [--verbose] [--trace]
  *
  * A seed decides the world (nodes, threads, what goes wrong and how often) and the order of everything in it.
  * Exit: 0 all worlds are right, 1 one is wrong (the report says how to see it again), 2 bad usage.
@@ -25,17 +26,7 @@
 #define JOBS 2U
 #define LIST_MOST 24U
 
-uint32_t bugs_back;
 struct world *world;
-
-static const char *const bug_names[BUGS] = {
-	[BUG_COPY_FIRST] = "copy-first",   [BUG_FORK_ORPHAN] = "fork-orphan",
-	[BUG_WRITABLE] = "writable",	   [BUG_BOOLEAN] = "boolean",
-	[BUG_DIRTY_EARLY] = "dirty-early", [BUG_STALE] = "stale",
-	[BUG_THREAD_EXIT] = "thread-exit", [BUG_PIPE] = "pipe",
-	[BUG_NO_WAKE] = "no-wake",	   [BUG_DOUBLE_FREE] = "double-free",
-	[BUG_EAGAIN] = "eagain",	   [BUG_CHILD] = "child",
-};
 
 struct fault {
 	const char *kind;
@@ -46,11 +37,11 @@ struct fault {
 static struct {
 	uint64_t seed, seeds, steps;
 	uint32_t workers;
-	int bug;
+	const char *bug;
 	bool faults;	    /* every kind of call, in turn, fails once and from then on */
 	struct fault fault; /* this one */
 	bool verbose;
-} opt = { .seed = 1, .seeds = 0, .steps = STEPS, .workers = 2, .bug = -1 };
+} opt = { .seed = 1, .seeds = 0, .steps = STEPS, .workers = 2 };
 
 static uint64_t seed_now;
 
@@ -60,8 +51,8 @@ static void replay_line(void)
 
 	printf("# seed %lu, commit %s\n# again: make sim SEED=%lu STEPS=%lu", seed_now, commit ? commit : "unknown",
 	       seed_now, opt.steps);
-	if (opt.bug >= 0)
-		printf(" BUG=%s", bug_names[opt.bug]);
+	if (opt.bug)
+		printf(" BUG=%s", opt.bug);
 	if (world && world->weather.fail_kind)
 		printf(" FAIL=%s:%u%s", world->weather.fail_kind, world->weather.fail_call,
 		       world->weather.fail_on ? "+" : "");
@@ -417,10 +408,8 @@ static bool take(const char *name, const char *value)
 	uint64_t n = value ? strtoull(value, NULL, 10) : 0;
 
 	if (!strcmp(name, "--bug")) {
-		for (opt.bug = 0; value && opt.bug < BUGS && strcmp(bug_names[opt.bug], value);)
-			opt.bug++;
-		bugs_back = 1U << opt.bug;
-		return value && opt.bug < BUGS;
+		opt.bug = value;
+		return value && bug_put_back(value);
 	}
 	if (!strcmp(name, "--fail"))
 		return value && fault_parse(value);

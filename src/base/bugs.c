@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* The bugs' names, and which of them are back. */
+#include "base/bugs.h"
+
+#include <string.h>
+
+#ifdef GODWIT_BUGS
+uint32_t bugs_back;
+
+static const char *const names[BUGS] = {
+	[BUG_COPY_FIRST] = "copy-first", [BUG_FORK_ORPHAN] = "fork-orphan", [BUG_WRITABLE] = "writable",
+	[BUG_BOOLEAN] = "boolean",	 [BUG_DIRTY_EARLY] = "dirty-early", [BUG_STALE] = "stale",
+	[BUG_THREAD_EXIT] = "thread-exit", [BUG_PIPE] = "pipe",		    [BUG_NO_WAKE] = "no-wake",
+	[BUG_DOUBLE_FREE] = "double-free", [BUG_EAGAIN] = "eagain",	    [BUG_CHILD] = "child",
+};
+
+const char *bug_name(uint32_t bug)
+{
+	return bug < BUGS ? names[bug] : NULL;
+}
+
+bool bug_put_back(const char *name)
+{
+	for (uint32_t bug = 0; bug < BUGS; bug++)
+		if (!strcmp(names[bug], name)) {
+			bugs_back |= 1U << bug;
+			return true;
+		}
+	return false;
+}
+#endif
