@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #define PASSES 10U
+#define SHARED_PASSES 3U		/* with pages that another process shares */
 #define PASS_PAUSE_NS 1000000ULL
 #define YIELD_NS 20000ULL
 #define BATCH_SMALL 64U		/* beyond it a page costs no less */
@@ -406,10 +407,6 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
 
 /* ---- trying again ---- */
 
-/*
- * Pages that a fork left shared: a write fault makes them the program's own. That is free when the
- * other side is gone, and a copy when it lives: then only if asked for.
- */
 static bool managed_at(struct mm *mm, uint64_t addr)
 {
 	struct span *span = span_find(mm, addr);
@@ -417,29 +414,47 @@ static bool managed_at(struct mm *mm, uint64_t addr)
 	return span && span->kind == AREA_MANAGED;
 }
 
-static void unshare_busy(struct mm *mm, struct page_list *list, struct request *rq)
+/*
+ * A page that a fork left shared: a write fault makes it the program's own. That is free when the other
+ * side is gone, and a copy when it lives: then only if asked for. False: the other side lives.
+ */
+static bool unshare_page(struct mm *mm, struct page *page, struct request *rq)
 {
-	for (uint32_t id = list->head; id; id = page_by_id(&mm->pt, id)->next) {
-		struct page *page = page_by_id(&mm->pt, id);
-		uint64_t addr = page_addr(&mm->pt, page);
+	uint64_t addr = page_addr(&mm->pt, page);
 
-		if (page->err != EBUSY || !(page->flags & PG_PRESENT) || !managed_at(mm, addr))
+	if (page->err != EBUSY || !(page->flags & PG_PRESENT) || !managed_at(mm, addr))
+		return true;
+	if (!rq->unshare_all && mm->mmu->ops->shared(mm->mmu, addr, page_bytes(page)) != 0)
+		return false;
+	if (!mm->mmu->ops->unshare(mm->mmu, addr, page_bytes(page)))
+		mm->stats.unshared += page_nr(page);
+	return true;
+}
+
+/* For a few passes the other side may be about to exec or end; after that the page stays. */
+static void unshare_busy(struct mm *mm, struct page_list *list, uint32_t pass, struct request *rq)
+{
+	struct page *page, *next;
+
+	for (page = page_by_id(&mm->pt, list->head); page; page = next) {
+		next = page_by_id(&mm->pt, page->next);
+		if (unshare_page(mm, page, rq) || pass < SHARED_PASSES)
 			continue;
-		if (!rq->unshare_all && mm->mmu->ops->shared(mm->mmu, addr, page_bytes(page)) != 0)
-			continue;
-		if (!mm->mmu->ops->unshare(mm->mmu, addr, page_bytes(page)))
-			mm->stats.unshared += page_nr(page);
+		lock_acquire(&mm->lock);
+		list_del(&mm->pt, list, page);
+		page_failed(mm, page, -EBUSY, rq);
+		lock_release(&mm->lock);
 	}
 }
 
 /* The areas may have changed, and what a fork left shared may be free to move now. */
-static void look_again(struct mm *mm, struct page_list *list, struct request *rq)
+static void look_again(struct mm *mm, struct page_list *list, uint32_t pass, struct request *rq)
 {
 	lock_acquire(&mm->migrate);
 	mm_drain_events(mm);
 	spans_load(mm);
 	if (rq->mode == MIGRATE_SYNC)
-		unshare_busy(mm, list, rq);
+		unshare_busy(mm, list, pass, rq);
 	lock_release(&mm->migrate);
 }
 
@@ -450,7 +465,7 @@ void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_pag
 
 	for (uint32_t pass = 1; pass < PASSES && list->head && rq->mode != MIGRATE_ASYNC && !request_cancelled(rq);
 	     pass++) {
-		look_again(mm, list, rq);
+		look_again(mm, list, pass, rq);
 		rq->progress->retries += list->nr;
 		mm->stats.retries += list->nr;
 		migrate_pages(mm, list, get_new_page, private, rq);

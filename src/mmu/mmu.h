@@ -158,7 +158,7 @@ int mmu_uffd_open(struct mmu **out, struct region *r);
  * would wait returns -EWOULDBLOCK and leaves its fault event behind (once, until woken).
  */
 #ifndef MMU_SIM_BASE
-#define MMU_SIM_BASE 0x100000000UL
+#define MMU_SIM_BASE 0x500000000000UL
 #endif
 
 int mmu_sim_open(struct mmu **out, uint64_t nr_pages);
