@@ -25,7 +25,9 @@
 #include "policy/policy.h"
 
 #define BATCH_MAX 512U
+#ifndef STRAYS
 #define STRAYS 64U
+#endif
 #define ERRNO_MAX_ 134
 
 enum migrate_mode {
@@ -93,7 +95,9 @@ enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
  * old content. So pages found there stay until the thread has surely passed, unless their first touch
  * after the event was seen (PG_FRESH). protected by mm->lock.
  */
+#ifndef DISCARDS_MAX
 #define DISCARDS_MAX 64U
+#endif
 #define DISCARD_NS 2000000000ULL
 
 struct discard {

@@ -8,7 +8,9 @@
 
 #define SMALL_UNIT 4096UL
 #define HUGE_UNIT (2UL << 20)
+#ifndef SMALL_SLOTS
 #define SMALL_SLOTS 1024U	/* a half: twice the largest batch */
+#endif
 #define HUGE_SLOTS 4U
 
 #define MPOL_BIND_MODE 2

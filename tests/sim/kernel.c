@@ -355,6 +355,8 @@ static void k_copy(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len)
 			interrupt_here();
 		OPS->copy(SIM, dst + at, src + at, min_u64(len - at, PAGE_SIZE_));
 	}
+	if (stormy(world->weather.flips))
+		mmu_sim_store(SIM, dst + rnd_below((uint32_t)len), rnd());
 	trace("copy", dst, src, (int64_t)len);
 }
 

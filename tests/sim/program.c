@@ -54,6 +54,8 @@ static uint64_t slot_bytes(const struct slot *s)
 
 static struct slot *any_slot(void)
 {
+	if (world->weather.huge && chance(300))
+		return &p.slot[SLOTS + rnd_below(HUGE_SLOTS)];
 	return &p.slot[rnd_below(p.nr_slots)];
 }
 
@@ -308,7 +310,7 @@ static void do_collapse(struct thread_state *t)
 	(void)t;
 	if (!s)
 		return;
-	if (s->nr == LEAF_PAGES) {
+	if (s->nr == LEAF_PAGES && shadow_at(slot_addr(s))->writable) {
 		ret = mmu_sim_huge(SIM, slot_addr(s));
 		trace("collapse", slot_addr(s), 0, ret);
 	}
@@ -512,7 +514,7 @@ static const struct {
 	uint32_t weight;
 } doings[] = {
 	{ do_store, 600 }, { do_load, 250 },   { do_discard, 30 }, { do_map, 8 },	  { do_unmap, 15 },
-	{ do_remap, 20 },  { do_protect, 25 }, { do_lock, 8 },	   { do_collapse, 4 },	  { do_pin, 50 },
+	{ do_remap, 20 },  { do_protect, 25 }, { do_lock, 8 },	   { do_collapse, 8 },	  { do_pin, 50 },
 	{ do_splice, 12 }, { do_exclude, 25 }, { do_fork, 1 },	   { do_end_thread, 12 },
 };
 

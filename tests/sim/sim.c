@@ -117,7 +117,8 @@ static struct request any_request(struct job *j)
 		.bound_ns = chance(300) ? 0 : 10000 + rnd_below(50000),
 		.batch = chance(300) ? 0 : 1 + rnd_below(chance(500) ? 8 : 64),
 		.form = (int)rnd_below(3) - 1,
-		.verify = chance(100),
+		.rate = chance(50) ? 1 + rnd_below(1 << 28) : 0,
+		.verify = world->weather.flips || chance(100),
 		.unshare_all = chance(200),
 		.keep_batch = chance(500),
 		.cancel = &j->cancel,
@@ -235,12 +236,13 @@ static uint32_t sometimes(uint32_t per_1000, uint32_t most)
 static void weather_make(struct weather *w)
 {
 	w->eagain = sometimes(500, 100);
-	w->storm = sometimes(100, 800);
+	w->storm = sometimes(150, 995);
 	w->ebusy = sometimes(400, 100);
 	w->cut = sometimes(600, 400);
 	w->enomem = sometimes(300, 60);
 	w->restless = 5 + rnd_below(200);
-	w->huge = chance(60);
+	w->huge = chance(200);
+	w->flips = sometimes(100, 30);
 	w->raw_forks = chance(500);
 }
 

@@ -80,6 +80,7 @@ static inline uint64_t page_at(uint32_t nr)
 /* What can go wrong in this world: chances in 1000. */
 struct weather {
 	uint32_t eagain, ebusy, cut, enomem, storm;
+	uint32_t flips;		/* bits of a copy: then every request verifies */
 	uint32_t restless;	/* another thread runs at a call */
 	const char *fail_kind;	/* calls of this kind, or NULL */
 	uint32_t fail_call;	/* the so many-th of them fails */
