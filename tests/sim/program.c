@@ -186,15 +186,11 @@ static void do_load(struct thread_state *t)
 
 /* ---- layout ---- */
 
-static void do_discard(struct thread_state *t)
+static void do_discard(struct slot *s)
 {
-	struct slot *s = own_slot();
 	uint64_t len, addr;
 	int ret;
 
-	(void)t;
-	if (!s)
-		return;
 	addr = any_range(s, &len);
 	shadow_discarding(addr, len, 1);
 	as_self();
@@ -202,7 +198,6 @@ static void do_discard(struct thread_state *t)
 	trace("discard", addr, len, ret);
 	wait_for_event(ret);
 	shadow_discarding(addr, len, -1);
-	s->owned = false;
 }
 
 static void map_slot(const struct slot *s, uint64_t addr, uint64_t len)
@@ -218,26 +213,16 @@ static void map_slot(const struct slot *s, uint64_t addr, uint64_t len)
 	wait_for_event(ret);
 }
 
-static void do_map(struct thread_state *t)
+static void do_map(struct slot *s)
 {
-	struct slot *s = own_slot();
-
-	(void)t;
-	if (!s)
-		return;
 	map_slot(s, slot_addr(s), slot_bytes(s));
-	s->owned = false;
 }
 
-static void do_unmap(struct thread_state *t)
+static void do_unmap(struct slot *s)
 {
-	struct slot *s = own_slot();
 	uint64_t len, addr;
 	int ret;
 
-	(void)t;
-	if (!s)
-		return;
 	addr = any_range(s, &len);
 	as_self();
 	ret = mmu_sim_munmap(SIM, addr, len);
@@ -246,15 +231,13 @@ static void do_unmap(struct thread_state *t)
 	wait_for_event(ret);
 	if (chance(700))
 		map_slot(s, addr, len);
-	s->owned = false;
 }
 
-static void do_remap(struct thread_state *t)
+static void do_remap(struct slot *s)
 {
-	struct slot *s = own_slot(), *to = s ? own_slot() : NULL;
+	struct slot *to = own_slot();
 	int ret = -EINVAL;
 
-	(void)t;
 	if (to && to->nr == s->nr) {
 		as_self();
 		ret = mmu_sim_mremap(SIM, slot_addr(s), slot_bytes(s), slot_addr(to));
@@ -265,56 +248,39 @@ static void do_remap(struct thread_state *t)
 	}
 	if (to)
 		to->owned = false;
-	if (s)
-		s->owned = false;
 }
 
-static void do_protect(struct thread_state *t)
+static void do_protect(struct slot *s)
 {
-	struct slot *s = own_slot();
 	bool writable = chance(600);
 	uint64_t len, addr;
 	int ret;
 
-	(void)t;
-	if (!s)
-		return;
 	addr = any_range(s, &len);
 	ret = mmu_sim_mprotect(SIM, addr, len, writable);
 	if (!ret)
 		shadow_map(addr, len, true, writable);
 	trace("mprotect", addr, len, writable);
-	s->owned = false;
 }
 
-static void do_lock(struct thread_state *t)
+static void do_lock(struct slot *s)
 {
-	struct slot *s = own_slot();
 	uint64_t len, addr;
 	bool lock = chance(400);
 
-	(void)t;
-	if (!s)
-		return;
 	addr = any_range(s, &len);
 	mmu_sim_madvise(SIM, addr, len, lock ? MMU_SIM_LOCK : MMU_SIM_UNLOCK);
 	trace(lock ? "mlock" : "munlock", addr, len, 0);
-	s->owned = false;
 }
 
-static void do_collapse(struct thread_state *t)
+static void do_collapse(struct slot *s)
 {
-	struct slot *s = own_slot();
 	int ret;
 
-	(void)t;
-	if (!s)
-		return;
 	if (s->nr == LEAF_PAGES && shadow_at(slot_addr(s))->writable) {
 		ret = mmu_sim_huge(SIM, slot_addr(s));
 		trace("collapse", slot_addr(s), 0, ret);
 	}
-	s->owned = false;
 }
 
 /* ---- references beside the page tables ---- */
@@ -509,29 +475,43 @@ static void do_end_thread(struct thread_state *t)
 	thread_begins(t);
 }
 
-static const struct {
-	void (*fn)(struct thread_state *t);
+struct doing {
 	uint32_t weight;
-} doings[] = {
-	{ do_store, 600 }, { do_load, 250 },   { do_discard, 30 }, { do_map, 8 },	  { do_unmap, 15 },
-	{ do_remap, 20 },  { do_protect, 25 }, { do_lock, 8 },	   { do_collapse, 8 },	  { do_pin, 50 },
-	{ do_splice, 12 }, { do_exclude, 25 }, { do_fork, 1 },	   { do_end_thread, 12 },
+	void (*fn)(struct thread_state *t);
+	void (*layout)(struct slot *s); /* or this, with a slot whose layout is its own to change */
 };
 
-static void do_something(struct thread_state *t)
+static const struct doing doings[] = {
+	{ 600, .fn = do_store },     { 250, .fn = do_load },	   { 50, .fn = do_pin },
+	{ 12, .fn = do_splice },     { 25, .fn = do_exclude },	   { 1, .fn = do_fork },
+	{ 12, .fn = do_end_thread }, { 30, .layout = do_discard }, { 8, .layout = do_map },
+	{ 15, .layout = do_unmap },  { 20, .layout = do_remap },   { 25, .layout = do_protect },
+	{ 8, .layout = do_lock },    { 8, .layout = do_collapse },
+};
+
+static const struct doing *any_doing(void)
 {
+	const struct doing *d = doings;
 	uint32_t sum = 0, pick;
 
 	for (uint32_t i = 0; i < ARRAY_SIZE(doings); i++)
 		sum += doings[i].weight;
-	pick = rnd_below(sum);
-	for (uint32_t i = 0; i < ARRAY_SIZE(doings); i++) {
-		if (pick < doings[i].weight) {
-			doings[i].fn(t);
-			return;
-		}
-		pick -= doings[i].weight;
-	}
+	for (pick = rnd_below(sum); pick >= d->weight; d++)
+		pick -= d->weight;
+	return d;
+}
+
+static void do_something(struct thread_state *t)
+{
+	const struct doing *d = any_doing();
+	struct slot *s = d->layout ? own_slot() : NULL;
+
+	if (d->fn)
+		d->fn(t);
+	if (!s)
+		return;
+	d->layout(s);
+	s->owned = false;
 }
 
 static void thread_main(void *arg)

@@ -30,7 +30,6 @@ uint32_t sched_spawn(const char *name, uint32_t weight, void (*fn)(void *arg), v
 uint32_t sched_self(void);
 uint32_t sched_rename(void);
 bool sched_alive(uint32_t tid);
-const char *sched_name(uint32_t tid);
 
 /* Another may run here. */
 void sched_point(void);
@@ -62,7 +61,6 @@ void sched_replay_line(void (*print)(void));
 
 #define SLOT_PAGES 16U
 #define SLOTS 16U
-#define SLOT_BYTES (SLOT_PAGES * PAGE_SIZE_)
 #define STACKS_AT (SLOTS * SLOT_PAGES)		/* page number of the threads' stacks, one each */
 #define STACKS 8U
 #define HUGE_AT LEAF_PAGES			/* page number of the huge slots */
