@@ -8,13 +8,8 @@
 #include "live.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#define WORDS (GW_PAGE_SIZE / 8)
 #define HUGE_PAGES (GW_HUGE_SIZE / GW_PAGE_SIZE)
 #define NODES 4
 #define SMALL 3
@@ -148,14 +143,6 @@ static uint64_t managed(struct gw_engine *e)
 	struct gw_stats st = { .size = sizeof(st) };
 
 	return gw_stats(e, &st) ? 0 : st.managed_pages;
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 /* ---- options and words ---- */

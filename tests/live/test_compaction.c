@@ -5,12 +5,7 @@
  */
 #include "live.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PAGES (64UL << 10)

@@ -9,14 +9,9 @@
  */
 #include "live.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WORDS (GW_PAGE_SIZE / 8)
 #define PAGES 1024UL		/* a range: two THPs */
 #define LEN (PAGES * GW_PAGE_SIZE)
 #define CHANGERS 2
@@ -37,8 +32,9 @@ struct world {
 	struct gw_engine *e;
 	struct range range[CHANGERS];
 	change_fn *change;
+	struct mover mover;
 	atomic_bool stop, changed;
-	atomic_ulong moved, listed;
+	atomic_ulong listed;
 };
 
 struct changer {
@@ -46,14 +42,6 @@ struct changer {
 	struct range *r;
 	pthread_t thread;
 };
-
-static uint64_t next(uint64_t *seed)
-{
-	*seed ^= *seed << 13;
-	*seed ^= *seed >> 7;
-	*seed ^= *seed << 17;
-	return *seed;
-}
 
 /* ---- what a page holds ---- */
 
@@ -322,20 +310,6 @@ static void *changer(void *arg)
 	return NULL;
 }
 
-static void *mover(void *arg)
-{
-	struct world *w = arg;
-
-	for (int i = 0; !w->stop; i++) {
-		struct gw_migrate_options opt = { .size = sizeof(opt), .form = (uint32_t)(i / 2 % 3) };
-		struct gw_migrate_result res;
-
-		migrate(w->e, i % 2, !(i % 2), &opt, &res);
-		w->moved += res.pages_moved;
-	}
-	return NULL;
-}
-
 static void *lister(void *arg)
 {
 	struct world *w = arg;
@@ -385,17 +359,17 @@ struct phase {
 static void run(struct world *w, const struct phase *ph, bool huge)
 {
 	struct changer changers[CHANGERS];
-	pthread_t other[2];
+	pthread_t list_thread;
 	uint64_t bad = 0, changes = 0;
 	char line[160];
 
 	w->change = ph->change;
 	w->stop = w->changed = false;
-	w->moved = w->listed = 0;
+	w->listed = 0;
 	for (int i = 0; i < CHANGERS; i++)
 		range_make(&w->range[i], i + 1, huge);
-	pthread_create(&other[0], NULL, mover, w);
-	pthread_create(&other[1], NULL, lister, w);
+	moving_begin(&w->mover);
+	pthread_create(&list_thread, NULL, lister, w);
 	for (int i = 0; i < CHANGERS; i++) {
 		changers[i] = (struct changer){ .w = w, .r = &w->range[i] };
 		pthread_create(&changers[i].thread, NULL, changer, &changers[i]);
@@ -405,17 +379,17 @@ static void run(struct world *w, const struct phase *ph, bool huge)
 	for (int i = 0; i < CHANGERS; i++)
 		pthread_join(changers[i].thread, NULL);
 	w->stop = true;
-	pthread_join(other[0], NULL);
-	pthread_join(other[1], NULL);
+	moving_end(&w->mover, ph->name);
+	pthread_join(list_thread, NULL);
 	for (int i = 0; i < CHANGERS; i++) {
 		changes += w->range[i].changes;
 		bad += range_end(&w->range[i]);
 	}
-	printf("# %s: %lu changes, %lu pages moved, %lu of lists, %lu wrong\n", ph->name, (unsigned long)changes,
-	       (unsigned long)w->moved, (unsigned long)w->listed, (unsigned long)bad);
+	printf("# %s: %lu changes, %lu pages of lists moved, %lu wrong\n", ph->name, (unsigned long)changes,
+	       (unsigned long)w->listed, (unsigned long)bad);
 	snprintf(line, sizeof(line), "%s: after %s every page holds what it must", huge ? "THPs" : "4 KiB pages",
 		 ph->name);
-	tap(!bad && changes > 20 && w->moved + w->listed > 100, line);
+	tap(!bad && changes > 20 && w->mover.moved + w->listed > 100, line);
 }
 
 /* ---- what is left ---- */
@@ -460,7 +434,7 @@ int main(void)
 	struct gw_stats st = { .size = sizeof(st) };
 
 	alarm(60);
-	w.e = engine_with_nodes(2, 0);
+	w.e = w.mover.e = engine_with_nodes(2, 0);
 	for (int huge = 0; huge < 2; huge++)
 		for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
 			run(&w, &phases[i], huge);

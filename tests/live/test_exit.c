@@ -6,34 +6,16 @@
  */
 #include "live.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <threads.h>
-#include <time.h>
 #include <unistd.h>
 
 #define AT_ONCE 8
 #define STACK (128UL << 10)
 
-static struct gw_engine *engine;
-static atomic_bool stop, mutexes_done;
-static atomic_ulong moved, rounds;
+static struct mover mover;
+static atomic_bool mutexes_done;
 static atomic_ulong finished;
-
-static void *mover(void *arg)
-{
-	for (int i = 0; !stop; i++) {
-		struct gw_migrate_result res;
-
-		migrate(engine, i % 2, !(i % 2), NULL, &res);
-		moved += res.pages_moved;
-		rounds++;
-	}
-	return arg;
-}
 
 /* Uses some of its stack, and of the heap. */
 static uintptr_t work(uintptr_t n)
@@ -178,16 +160,8 @@ static bool owner_dies(pthread_mutex_t *m)
 /* Only the pages of the mutexes, so that one of them is in flight most of the time. */
 static void *mutex_mover(void *arg)
 {
-	void *pages[MUTEXES];
-	int nodes[MUTEXES], status[MUTEXES];
-
-	for (int round = 0; !mutexes_done; round++) {
-		for (int i = 0; i < MUTEXES; i++) {
-			pages[i] = (char *)arg + (size_t)i * GW_PAGE_SIZE;
-			nodes[i] = round % 2;
-		}
-		gw_move_pages(engine, MUTEXES, pages, nodes, status, NULL);
-	}
+	for (int round = 0; !mutexes_done; round++)
+		move_range(mover.e, arg, MUTEXES, round % 2, NULL);
 	return NULL;
 }
 
@@ -275,33 +249,31 @@ static const struct phase {
 /* Again until the memory has gone to and fro. */
 static void run(const struct phase *ph)
 {
-	unsigned long round = rounds, pages = moved;
+	unsigned long round = mover.rounds, pages = mover.moved;
 	uint64_t bad = 0;
 
 	do
 		bad += ph->fn();
-	while (!bad && rounds < round + 4);
-	printf("# %lu pages moved meanwhile, %lu wrong\n", moved - pages, (unsigned long)bad);
-	tap(!bad && moved > pages, ph->sentence);
+	while (!bad && mover.rounds < round + 4);
+	printf("# %lu pages moved meanwhile, %lu wrong\n", mover.moved - pages, (unsigned long)bad);
+	tap(!bad && mover.moved > pages, ph->sentence);
 }
 
 int main(void)
 {
 	struct gw_stats st = { .size = sizeof(st) };
-	pthread_t t;
 
 	alarm(60); /* a join that never returns ends here */
 	mapped_stacks = mmap(NULL, AT_ONCE * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	heap_stacks = aligned_alloc(GW_PAGE_SIZE, AT_ONCE * STACK);
-	engine = engine_with_nodes(2, 0);
-	pthread_create(&t, NULL, mover, NULL);
+	mover.e = engine_with_nodes(2, 0);
+	moving_begin(&mover);
 	for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
 		run(&phases[i]);
-	stop = true;
-	pthread_join(t, NULL);
-	gw_stats(engine, &st);
+	moving_end(&mover, "threads");
+	gw_stats(mover.e, &st);
 	tap(st.pages_moved[0][1] > 1000 && !st.poisoned, "the memory moved all the while, and no page is poisoned");
-	tap(!gw_stop(engine), "the engine stops");
+	tap(!gw_stop(mover.e), "the engine stops");
 	free(heap_stacks);
 	return tap_end();
 }

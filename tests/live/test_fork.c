@@ -6,19 +6,14 @@
 #include "live.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGES 2048UL		/* 4 KiB ones; and as many in THPs */
-#define WORDS (GW_PAGE_SIZE / 8)
 #define CHILD_SECONDS 10
 
 extern char **environ;
@@ -26,9 +21,7 @@ extern char **environ;
 struct world {
 	struct gw_engine *e;
 	uint64_t *mem, *huge;	/* PAGES pages each */
-	atomic_bool stop;
-	atomic_ulong moved;
-	pthread_t mover;
+	struct mover mover;
 };
 
 static uint64_t word_of(uint64_t page)
@@ -55,41 +48,10 @@ static bool holds(const uint64_t *mem)
 
 static uint64_t *memory(bool huge)
 {
-	uint64_t at = (uint64_t)mmap(NULL, PAGES * GW_PAGE_SIZE + GW_HUGE_SIZE, PROT_READ | PROT_WRITE,
-				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	void *mem = (void *)((at + GW_HUGE_SIZE - 1) & ~(GW_HUGE_SIZE - 1));
+	uint64_t *mem = map_memory(PAGES * GW_PAGE_SIZE, huge);
 
-	madvise(mem, PAGES * GW_PAGE_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	fill(mem);
 	return mem;
-}
-
-static void *mover(void *arg)
-{
-	struct world *w = arg;
-
-	for (int i = 0; !w->stop; i++) {
-		struct gw_migrate_options opt = { .size = sizeof(opt), .form = (uint32_t)(i / 2 % 3) };
-		struct gw_migrate_result res;
-
-		migrate(w->e, i % 2, !(i % 2), &opt, &res);
-		w->moved += res.pages_moved;
-	}
-	return NULL;
-}
-
-static void moving_begin(struct world *w)
-{
-	w->stop = false;
-	w->moved = 0;
-	pthread_create(&w->mover, NULL, mover, w);
-}
-
-static bool moving_end(struct world *w)
-{
-	w->stop = true;
-	pthread_join(w->mover, NULL);
-	return w->moved > 0;
 }
 
 static bool ended_well(pid_t pid)
@@ -346,16 +308,15 @@ static void under_migration(struct world *w)
 	struct gw_stats st = { .size = sizeof(st) };
 	bool ok;
 
-	moving_begin(w);
+	moving_begin(&w->mover);
 	tap(forks_by_libc(w, 60), "a forked child and its child see all data, and have engines that work");
 	tap(forks_raw(w, 300), "a child of a raw fork or clone sees all data, and never hangs");
 	tap(vforks(100), "vfork and exec work");
 	tap(spawns(100), "posix_spawn works");
 	tap(pipes(40), "popen works");
-	ok = moving_end(w);
+	ok = moving_end(&w->mover, "forks");
 	gw_stats(w->e, &st);
-	printf("# %lu forks, %lu fork events, %lu pages moved\n", (unsigned long)st.forks,
-	       (unsigned long)st.events_fork, (unsigned long)w->moved);
+	printf("# %lu forks, %lu fork events\n", (unsigned long)st.forks, (unsigned long)st.events_fork);
 	tap(ok && st.forks >= 60 && st.events_fork >= 100,
 	    "the memory moved meanwhile, and forks met tracked memory");
 	tap(holds(w->mem) && holds(w->huge), "the parent's data is right after all of it");
@@ -374,7 +335,7 @@ int main(int argc, char **argv)
 	own_path = argv[0];
 	before = descriptors_after_exec();
 	inside = open_descriptors();
-	w.e = engine_with_nodes(2, 0);
+	w.e = w.mover.e = engine_with_nodes(2, 0);
 	w.mem = memory(false);
 	w.huge = memory(true);
 	tap(!gw_control_open(w.e), "the control socket opens");

@@ -3,163 +3,24 @@
  * Memory that the kernel uses while it moves: pages pinned by a device stay, pages referenced by a pipe
  * keep what they held, and whoever sleeps in the kernel over a page that moves wakes up with the right data.
  */
+#include "direct.h"
 #include "live.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <linux/magic.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
-#define WORDS (GW_PAGE_SIZE / 8)
 #define LONG_ENOUGH 2.0		/* seconds for what takes microseconds */
-
-struct mover {
-	struct gw_engine *e;
-	atomic_bool stop;
-	atomic_ulong rounds, moved, busy, retries;
-	pthread_t thread;
-};
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void *mover(void *arg)
-{
-	struct mover *m = arg;
-
-	for (int i = 0; !m->stop; i++) {
-		struct gw_migrate_options opt = { .size = sizeof(opt), .form = (uint32_t)(i / 2 % 3) };
-		struct gw_migrate_result res;
-
-		migrate(m->e, i % 2, !(i % 2), &opt, &res);
-		m->rounds++;
-		m->moved += res.pages_moved;
-		m->busy += res.failed[EBUSY];
-		m->retries += res.retries;
-	}
-	return NULL;
-}
-
-static void moving_begin(struct mover *m)
-{
-	m->stop = false;
-	m->rounds = m->moved = m->busy = m->retries = 0;
-	pthread_create(&m->thread, NULL, mover, m);
-}
-
-/* Whether there was anything to find out: pages moved, many times. */
-static bool moving_end(struct mover *m, const char *what)
-{
-	m->stop = true;
-	pthread_join(m->thread, NULL);
-	printf("# %s: %lu migrations, %lu pages moved, %lu times tried again, %lu left EBUSY\n", what,
-	       (unsigned long)m->rounds, (unsigned long)m->moved, (unsigned long)m->retries, (unsigned long)m->busy);
-	return m->rounds >= 10 && m->moved >= 1000;
-}
-
-static uint64_t *memory(size_t len, bool huge)
-{
-	uint64_t at = (uint64_t)mmap(NULL, len + 2 * GW_HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				     -1, 0);
-	void *mem = (void *)((at + GW_HUGE_SIZE - 1) & ~(GW_HUGE_SIZE - 1));
-
-	if ((void *)at == MAP_FAILED) {
-		printf("Bail out! mmap: %s\n", strerror(errno));
-		exit(1);
-	}
-	madvise(mem, len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	memset(mem, 0xff, len);
-	return mem;
-}
-
-static uint64_t word_of(uint64_t i, uint64_t salt)
-{
-	return (i + salt * 1000003) * 0x9e3779b97f4a7c15ULL + 1;
-}
-
-static void fill(uint64_t *mem, uint64_t words, uint64_t salt)
-{
-	for (uint64_t i = 0; i < words; i++)
-		mem[i] = word_of(i, salt);
-}
-
-static bool holds(const uint64_t *mem, uint64_t words, uint64_t salt)
-{
-	for (uint64_t i = 0; i < words; i++)
-		if (mem[i] != word_of(i, salt))
-			return false;
-	return true;
-}
 
 /* ---- a device writes: O_DIRECT ---- */
 
 #define FILE_BYTES (4UL << 20)
 #define READ_BYTES (256UL << 10)
-
-/* A file in memory takes O_DIRECT and copies all the same: nothing is pinned. */
-static int open_direct(const char *dir, const char **why)
-{
-	char path[4096];
-	struct statfs fs;
-	int fd;
-
-	if (!dir || statfs(dir, &fs)) {
-		*why = "no directory";
-		return -1;
-	}
-	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC) {
-		*why = "a filesystem in memory";
-		return -1;
-	}
-	snprintf(path, sizeof(path), "%s/godwit-pins.XXXXXX", dir);
-	fd = mkostemp(path, O_CLOEXEC);
-	if (fd >= 0) {
-		close(fd);
-		fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-		*why = strerror(errno);
-		unlink(path);
-	} else {
-		*why = strerror(errno);
-	}
-	return fd;
-}
-
-static int direct_file(const char **why)
-{
-	int fd = open_direct(getenv("TMPDIR"), why);
-	uint64_t *mem;
-	ssize_t put;
-
-	if (fd < 0)
-		fd = open_direct("/var/tmp", why);
-	if (fd < 0)
-		return -1;
-	mem = memory(FILE_BYTES, false);
-	fill(mem, FILE_BYTES / 8, 1);
-	put = pwrite(fd, mem, FILE_BYTES, 0);
-	*why = strerror(errno);
-	munmap(mem, FILE_BYTES);
-	if (put == (ssize_t)FILE_BYTES)
-		return fd;
-	close(fd);
-	return -1;
-}
 
 struct reads {
 	uint64_t nr, refused, wrong;
@@ -180,7 +41,7 @@ static void read_directly(int fd, uint64_t *buf, double seconds, struct reads *r
 			r->refused++;
 		else
 			for (uint64_t i = 0; i < READ_BYTES / 8; i++)
-				if (buf[i] != word_of(page * WORDS + i, 1)) {
+				if (buf[i] != pattern_word(page * WORDS + i, 1)) {
 					r->wrong++;
 					break;
 				}
@@ -192,7 +53,7 @@ static void direct_reads(struct mover *m, bool huge, const char *sentence)
 {
 	const char *why = "";
 	struct reads r = { 0 };
-	int fd = direct_file(&why);
+	int fd = direct_file(FILE_BYTES, &why);
 	uint64_t *buf;
 	bool moved;
 
@@ -200,7 +61,7 @@ static void direct_reads(struct mover *m, bool huge, const char *sentence)
 		printf("ok %d - %s # SKIP no O_DIRECT: %s\n", ++tap_nr, sentence, why);
 		return;
 	}
-	buf = memory(GW_HUGE_SIZE, huge);
+	buf = map_memory(GW_HUGE_SIZE, huge);
 	moving_begin(m);
 	read_directly(fd, buf, 1.0, &r);
 	moved = moving_end(m, huge ? "O_DIRECT into a THP" : "O_DIRECT into 4 KiB pages");
@@ -237,7 +98,7 @@ static bool moves_within(struct gw_engine *e, const uint64_t *mem, int to, doubl
 static void registered_buffers(struct gw_engine *e)
 {
 	uint32_t params[30] = { 0 }; /* struct io_uring_params */
-	uint64_t *mem = memory(AROUND * GW_PAGE_SIZE, false);
+	uint64_t *mem = map_memory(AROUND * GW_PAGE_SIZE, false);
 	struct iovec iov = { mem + 20 * WORDS, PINNED * GW_PAGE_SIZE };
 	struct gw_migrate_result res;
 	bool stayed = true, others = true;
@@ -249,7 +110,7 @@ static void registered_buffers(struct gw_engine *e)
 			close(ring);
 		return;
 	}
-	fill(mem, AROUND * WORDS, 2);
+	pattern_fill(mem, AROUND * WORDS, 2);
 	migrate(e, 1, 0, NULL, NULL);
 	migrate(e, 0, 1, NULL, &res);
 	for (uint64_t p = 0; p < AROUND; p++) {
@@ -261,10 +122,10 @@ static void registered_buffers(struct gw_engine *e)
 	}
 	tap(res.failed[EBUSY] == PINNED && res.pages_failed == PINNED && stayed,
 	    "pages of a registered buffer stay, and are counted under EBUSY");
-	tap(others && holds(mem, AROUND * WORDS, 2), "those around it move, and nothing is lost");
+	tap(others && pattern_holds(mem, AROUND * WORDS, 2), "those around it move, and nothing is lost");
 	tap(!syscall(URING_REGISTER, ring, UNREGISTER_BUFFERS, NULL, 0) && moves_within(e, iov.iov_base, 1, 1.0),
 	    "when the buffer is unregistered they move");
-	tap(holds(mem, AROUND * WORDS, 2), "with what they held");
+	tap(pattern_holds(mem, AROUND * WORDS, 2), "with what they held");
 	close(ring);
 	munmap(mem, AROUND * GW_PAGE_SIZE);
 }
@@ -299,14 +160,14 @@ static bool read_all(int fd, void *buf, size_t len)
 static void spliced_pages(struct gw_engine *e)
 {
 	const size_t len = SPLICED * GW_PAGE_SIZE;
-	uint64_t *mem = memory(GW_HUGE_SIZE, false), *copy = malloc(len);
+	uint64_t *mem = map_memory(GW_HUGE_SIZE, false), *copy = malloc(len);
 	struct iovec iov = { mem, len };
 	uint32_t before = recycling(e);
 	bool away = true;
 	int ends[2];
 
 	migrate(e, 1, 0, NULL, NULL);
-	fill(mem, SPLICED * WORDS, 3);
+	pattern_fill(mem, SPLICED * WORDS, 3);
 	if (pipe2(ends, O_CLOEXEC) || vmsplice(ends[1], &iov, 1, 0) != (ssize_t)len) {
 		printf("ok %d - a page in a pipe keeps its content # SKIP vmsplice: %s\n", ++tap_nr, strerror(errno));
 		return;
@@ -316,12 +177,12 @@ static void spliced_pages(struct gw_engine *e)
 	for (uint64_t p = 0; p < SPLICED; p++)
 		away = away && gw_query(e, mem + p * WORDS) == 1;
 	for (uint64_t i = 0; i < 10; i++) {
-		fill(mem, GW_HUGE_SIZE / 8, 100 + i);
+		pattern_fill(mem, GW_HUGE_SIZE / 8, 100 + i);
 		migrate(e, !(i % 2), i % 2, NULL, NULL);
 	}
-	tap(away && read_all(ends[0], copy, len) && holds(copy, SPLICED * WORDS, 3),
+	tap(away && read_all(ends[0], copy, len) && pattern_holds(copy, SPLICED * WORDS, 3),
 	    "the reader of the pipe sees what was spliced, whatever moves and is written since");
-	tap(holds(mem, GW_HUGE_SIZE / 8, 109), "and the memory has what was written last");
+	tap(pattern_holds(mem, GW_HUGE_SIZE / 8, 109), "and the memory has what was written last");
 	close(ends[0]);
 	close(ends[1]);
 	free(copy);
@@ -345,7 +206,7 @@ static void *sender(void *arg)
 	struct sender *s = arg;
 
 	for (uint64_t round = 0; round < s->rounds && !s->stop; round++) {
-		fill(s->buf, CHUNK / 8, round);
+		pattern_fill(s->buf, CHUNK / 8, round);
 		usleep(100);
 		for (size_t put = 0; put < CHUNK;) {
 			ssize_t n = write(s->fd, (char *)s->buf + put, CHUNK - put < 10000 ? CHUNK - put : 10000);
@@ -382,16 +243,16 @@ static void transfers(struct mover *m, int in, int out, bool (*receive)(int fd, 
 		      const char *sentence)
 {
 	struct sender s = { .fd = out, .rounds = UINT64_MAX };
-	uint64_t *buf = memory(GW_HUGE_SIZE, false), round = 0, wrong = 0;
+	uint64_t *buf = map_memory(GW_HUGE_SIZE, false), round = 0, wrong = 0;
 	double end;
 	bool moved, ok = true;
 
-	s.buf = memory(GW_HUGE_SIZE, false);
+	s.buf = map_memory(GW_HUGE_SIZE, false);
 	moving_begin(m);
 	pthread_create(&s.thread, NULL, sender, &s);
 	for (end = now() + 0.8; now() < end && ok; round++) {
 		ok = receive(in, buf);
-		wrong += !ok || !holds(buf, CHUNK / 8, round);
+		wrong += !ok || !pattern_holds(buf, CHUNK / 8, round);
 	}
 	s.stop = true;
 	shutdown(in, SHUT_RDWR);
@@ -467,7 +328,7 @@ static void *other_player(void *arg)
 
 static void futexes(struct mover *m)
 {
-	uint64_t *mem = memory(GW_HUGE_SIZE, false);
+	uint64_t *mem = map_memory(GW_HUGE_SIZE, false);
 	struct turns t = { .ours = (uint32_t *)mem,
 			   .theirs = (uint32_t *)(mem + 70 * WORDS),
 			   .sum = mem + 200 * WORDS };

@@ -9,13 +9,9 @@
  */
 #include "live.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORDS (GW_PAGE_SIZE / 8)
 #define ROUNDS 50
 
 struct world {
@@ -45,14 +41,6 @@ static void page_fill(struct world *w, uint64_t p)
 	for (uint64_t i = 1; i < WORDS - 1; i++)
 		page[i] = fixed_word(p, i);
 	page[0] = page[WORDS - 1] = 0;
-}
-
-static uint64_t next(uint64_t *seed)
-{
-	*seed ^= *seed << 13;
-	*seed ^= *seed >> 7;
-	*seed ^= *seed << 17;
-	return *seed;
 }
 
 static void *writer(void *arg)
@@ -172,9 +160,7 @@ static void run(struct gw_engine *e, const char *what, uint64_t bytes, bool huge
 	uint64_t total = 0, moved = 0, failed = 0, gone = 0, thp = 0;
 	char line[200];
 
-	w.mem = mmap(NULL, bytes + GW_HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	w.mem = (uint64_t *)(((uint64_t)w.mem + GW_HUGE_SIZE - 1) & ~(GW_HUGE_SIZE - 1));
-	madvise(w.mem, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	w.mem = map_memory(bytes, huge);
 	for (uint64_t p = 0; p < w.pages; p++)
 		page_fill(&w, p);
 	for (int i = 0; i < 2; i++) {
