@@ -52,6 +52,7 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
 SUITE_SRC := $(filter-out $(CONTRACT_SRC),$(wildcard tests/contract/*.c))
 LIVE_SRC := $(wildcard tests/live/*.c)
+HOLD_SRC := $(wildcard tests/hold/*.c)
 PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c)
 BENCH_SRC := $(wildcard bench/*.c)
 EXAMPLE_SRC := $(wildcard examples/*.c)
@@ -79,7 +80,7 @@ LIBS := $(if $(strip $(ENGINE_SRC)),$(B)/libgodwit.so $(B)/$(SONAME) $(B)/libgod
 CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
 
 ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
-	   $(SUITE_SRC) $(LIVE_SRC) $(PROG_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
+	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
 sim_obj = $(patsubst %.c,$(B)/sim/%.o,$(1))
 SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
@@ -160,6 +161,8 @@ $(B)/flags: FORCE
 
 $(call obj,$(sort $(ENGINE_SRC) $(INNER_SRC) $(CLI_SRC))): EXTRA_FLAGS := $(ENGINE_FLAGS)
 $(call obj,$(UNIT_SRC) $(CONTRACT_SRC) $(SUITE_SRC)): EXTRA_FLAGS := -Isrc
+# Its functions run on the engine's threads.
+$(call obj,$(HOLD_SRC)): EXTRA_FLAGS := $(ENGINE_FLAGS) -Itests/live
 # The command looks for the library beside itself first, then where it was configured to be.
 $(call obj,$(wildcard src/cli/*.c)): EXTRA_FLAGS := $(ENGINE_FLAGS) -DLIBDIR='"$(LIBDIR)"'
 $(call obj,$(wildcard src/cli/*.c)): $(B)/lists/LIBDIR
@@ -202,6 +205,8 @@ $(B)/inner.a: $(call obj,$(INNER_SRC)) $(B)/lists/INNER_SRC
 
 $(call prog,$(CONTRACT_SRC)): $(call obj,$(SUITE_SRC))
 
+$(LIVE_TESTS): $(call obj,$(HOLD_SRC))
+
 define inner_test
 $(call prog,$(1)): $(call obj,$(1)) $(B)/inner.a
 	$$(call say,LD)
@@ -214,7 +219,7 @@ define outer_program
 $(2): $(call obj,$(1)) $(LIBS)
 	$$(call say,LD)
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$< -L$(B) -lgodwit -lm -Wl,-rpath,'$$$$ORIGIN/..'
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$(filter %.o,$$^) -L$(B) -lgodwit -lm -Wl,-rpath,'$$$$ORIGIN/..'
 endef
 
 # Programs for scripts to manage: they know nothing of godwit.

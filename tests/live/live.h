@@ -9,15 +9,20 @@
 
 #include <godwit.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WORDS (GW_PAGE_SIZE / 8)
 
@@ -78,6 +83,15 @@ static inline long move_range(struct gw_engine *e, void *mem, size_t nr, int to,
 		nodes[i] = to;
 	}
 	return gw_move_pages(e, nr, pages, nodes, status, opt);
+}
+
+/* ---- the long form: GODWIT_LONG=1 in the environment ---- */
+
+static inline bool long_form(void)
+{
+	const char *s = getenv("GODWIT_LONG");
+
+	return s && *s && strcmp(s, "0");
 }
 
 /* ---- time and chance ---- */
@@ -141,7 +155,7 @@ struct mover {
 	struct gw_engine *e;
 	struct gw_migrate_options opt;	/* .form is each in turn */
 	atomic_bool stop;
-	atomic_ulong rounds, moved, busy, retries;
+	atomic_ulong rounds, moved, huge, busy, retries;
 	pthread_t thread;
 };
 
@@ -158,6 +172,7 @@ static inline void *mover_main(void *arg)
 		migrate(m->e, i % 2, !(i % 2), &opt, &res);
 		m->rounds++;
 		m->moved += res.pages_moved;
+		m->huge += res.pages_huge;
 		m->busy += res.failed[EBUSY];
 		m->retries += res.retries;
 	}
@@ -167,18 +182,121 @@ static inline void *mover_main(void *arg)
 static inline void moving_begin(struct mover *m)
 {
 	m->stop = false;
-	m->rounds = m->moved = m->busy = m->retries = 0;
+	m->rounds = m->moved = m->huge = m->busy = m->retries = 0;
 	pthread_create(&m->thread, NULL, mover_main, m);
 }
 
 /* Whether there was anything to find out: pages moved, many times. */
+static inline bool moved_enough(const struct mover *m)
+{
+	return m->rounds >= 10 && m->moved >= 1000;
+}
+
 static inline bool moving_end(struct mover *m, const char *what)
 {
 	m->stop = true;
 	pthread_join(m->thread, NULL);
-	printf("# %s: %lu migrations, %lu pages moved, %lu times tried again, %lu left EBUSY\n", what, m->rounds,
-	       m->moved, m->retries, m->busy);
-	return m->rounds >= 10 && m->moved >= 1000;
+	printf("# %s: %lu migrations, %lu pages moved (%lu in THPs), %lu times tried again, %lu left EBUSY\n", what,
+	       m->rounds, m->moved, m->huge, m->retries, m->busy);
+	return moved_enough(m);
+}
+
+/* ---- a wait that never ends: another process sees it, and says what it was ---- */
+
+struct watchdog {
+	pid_t pid, watched;
+	const char *_Atomic what;	/* a literal: the same in both processes */
+	atomic_ulong nr;
+};
+
+static struct watchdog *watchdog __attribute__((unused));
+
+/* What is done now, for the n-th time: a sign of life. Also in forked children. */
+static inline void watch(const char *what, unsigned long nr)
+{
+	watchdog->what = what;
+	watchdog->nr = nr;
+}
+
+static inline void watchdog_line(pid_t pid, const char *tid, const char *name)
+{
+	char path[96], line[200] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.20s/%s", (int)pid, tid, name);
+	f = fopen(path, "r");
+	if (f && fgets(line, sizeof(line), f))
+		line[strcspn(line, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	printf(" %s", line);
+}
+
+static inline void watchdog_bark(const struct watchdog *w, int seconds)
+{
+	char path[64];
+	struct dirent *d;
+	DIR *dir;
+
+	printf("# nothing happened for %d s: %s, number %lu\n", seconds, w->what, w->nr);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)w->watched);
+	dir = opendir(path);
+	while (dir && (d = readdir(dir)))
+		if (d->d_name[0] != '.') {
+			printf("# thread %s", d->d_name);
+			watchdog_line(w->watched, d->d_name, "comm");
+			watchdog_line(w->watched, d->d_name, "wchan");
+			watchdog_line(w->watched, d->d_name, "syscall");
+			printf("\n");
+		}
+	printf("Bail out! hung: %s, number %lu\n", w->what, w->nr);
+	fflush(stdout);
+	kill(w->watched, SIGKILL);
+	_exit(1);
+}
+
+static inline void watchdog_run(const struct watchdog *w, int seconds)
+{
+	const char *what = NULL;
+	unsigned long nr = 0;
+	double since = now();
+
+	for (;; usleep(200000)) {
+		if (w->what == what && w->nr == nr && now() > since + seconds)
+			watchdog_bark(w, seconds);
+		if (w->what == what && w->nr == nr)
+			continue;
+		what = w->what;
+		nr = w->nr;
+		since = now();
+	}
+}
+
+/* Before the engine starts, so that the watchdog has none. */
+static inline void watchdog_begin(int seconds)
+{
+	pid_t pid;
+
+	watchdog = mmap(NULL, sizeof(*watchdog), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if ((void *)watchdog == MAP_FAILED) {
+		printf("Bail out! mmap: %s\n", strerror(errno));
+		exit(1);
+	}
+	watchdog->watched = getpid();
+	watch("the beginning", 0);
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		watchdog_run(watchdog, seconds);
+	}
+	watchdog->pid = pid;
+}
+
+static inline void watchdog_end(void)
+{
+	kill(watchdog->pid, SIGKILL);
+	waitpid(watchdog->pid, NULL, 0);
 }
 
 #endif
