@@ -201,6 +201,39 @@ static inline bool moving_end(struct mover *m, const char *what)
 	return moved_enough(m);
 }
 
+/* ---- a range goes to and fro, as fast as it can ---- */
+
+struct range_mover {
+	struct gw_engine *e;
+	void *mem;
+	size_t nr;			/* pages, RANGE_MOST at most */
+	struct gw_migrate_options opt;
+	atomic_bool stop;
+	atomic_ulong rounds;
+	pthread_t thread;
+};
+
+static inline void *range_mover_main(void *arg)
+{
+	struct range_mover *m = arg;
+
+	m->opt.size = sizeof(m->opt);
+	for (; !m->stop; m->rounds++)
+		move_range(m->e, m->mem, m->nr, !(m->rounds % 2), &m->opt);
+	return NULL;
+}
+
+static inline void range_moving_begin(struct range_mover *m)
+{
+	pthread_create(&m->thread, NULL, range_mover_main, m);
+}
+
+static inline void range_moving_end(struct range_mover *m)
+{
+	m->stop = true;
+	pthread_join(m->thread, NULL);
+}
+
 /* ---- a wait that never ends: another process sees it, and says what it was ---- */
 
 struct watchdog {

@@ -532,33 +532,16 @@ static void run(struct io *io, const struct kind *k, const struct pass *p, uint6
 
 /* ---- would they notice? ---- */
 
-struct list_mover {
-	struct io *io;
-	atomic_bool stop;
-};
-
-/* Only the buffers, for what happens is not good. Each page is read ahead, held, moved. */
-static void *list_mover(void *arg)
-{
-	struct list_mover *m = arg;
-	struct gw_migrate_options opt = { .size = sizeof(opt),
-					  .flags = GW_MIGRATE_NO_STEER,
-					  .form = GW_FORM_TRANSACTIONAL,
-					  .batch = 32 };
-
-	for (int round = 1; !m->stop; round++)
-		move_range(m->io->mover.e, m->io->mem, BUFFERS * BUFFER_BYTES / GW_PAGE_SIZE, round % 2, &opt);
-	return NULL;
-}
-
+/* Only the buffers, for what happens to them is not good. */
 static void notices(struct io *io, const struct kind *k, enum hold_bug bug, const char *sentence)
 {
-	struct list_mover m = { .io = io };
+	struct range_mover m = { .e = io->mover.e, .nr = BUFFERS * BUFFER_BYTES / GW_PAGE_SIZE };
 	double began = now();
 	const char *why;
-	pthread_t t;
 
 	io_begin(io, false);
+	m.mem = io->mem;
+	m.opt = (struct gw_migrate_options){ .flags = GW_MIGRATE_NO_STEER, .form = GW_FORM_TRANSACTIONAL, .batch = 32 };
 	why = k->begin ? k->begin(io) : NULL;
 	if (why) {
 		printf("ok %d - %s # SKIP %s\n", ++tap_nr, sentence, why);
@@ -566,13 +549,12 @@ static void notices(struct io *io, const struct kind *k, enum hold_bug bug, cons
 	}
 	hold_break(bug);
 	hold_set(HOLD_PREPARE, HOLD_US, 1);
-	pthread_create(&t, NULL, list_mover, &m);
+	range_moving_begin(&m);
 	for (; !io->wrong && !io->wrong_later && now() < began + 10; io->nr++) {
 		watch(sentence, io->nr);
 		k->one(io);
 	}
-	m.stop = true;
-	pthread_join(t, NULL);
+	range_moving_end(&m);
 	hold_set(0, 0, 1);
 	hold_break(0);
 	if (k->end)
