@@ -244,3 +244,8 @@ bool hold_active(void)
 {
 	return __atomic_load_n(&hold.active, __ATOMIC_SEQ_CST);
 }
+
+const uint32_t *hold_word(void)
+{
+	return &hold.active;
+}

@@ -43,5 +43,7 @@ uint32_t hold_count(void);
 bool hold_wait(uint32_t seen, uint32_t ms);
 /* Is one held just now? */
 bool hold_active(void);
+/* Not 0 then: for who may not call. */
+const uint32_t *hold_word(void);
 
 #endif

@@ -194,6 +194,58 @@ static uint64_t own_stacks(int nr, char *memory)
 	return bad;
 }
 
+/* ---- the last moment ---- */
+
+#define SPINS 50000
+#define FILLER (1UL << 20)
+
+/*
+ * From here to the end it touches neither its stack nor its control block: if those were out, too, when a
+ * migration is held nothing would wait for them.
+ */
+static void *thread_ends_held(void *arg)
+{
+	long spins = SPINS;
+
+	__asm__ volatile("1:	cmpl $0, (%[word])\n"
+			 "	jne 2f\n"
+			 "	pause\n"
+			 "	dec %[spins]\n"
+			 "	jnz 1b\n"
+			 "2:	mov $60, %%eax\n" /* exit */
+			 "	xor %%edi, %%edi\n"
+			 "	syscall\n"
+			 : [spins] "+r"(spins)
+			 : [word] "r"(arg)
+			 : "rax", "rcx", "rdi", "r11", "memory");
+	return NULL;
+}
+
+/* Its stack is the last of what moves: most begin after the request that would move it. */
+static uint64_t last_moments(int nr)
+{
+	char *memory = (char *)map_memory(FILLER + STACK, false);
+	struct range_mover stacks = { .e = mover.e, .mem = memory, .nr = (FILLER + STACK) / GW_PAGE_SIZE };
+	pthread_attr_t attr;
+	uint64_t bad = 0;
+
+	stacks.opt = (struct gw_migrate_options){ .flags = GW_MIGRATE_NO_STEER, .batch = 32 };
+	hold_set(HOLD_OUT | HOLD_UNMAPPED, HOLD_US, 1);
+	range_moving_begin(&stacks);
+	pthread_attr_init(&attr);
+	bad += pthread_attr_setstack(&attr, memory + FILLER, STACK) != 0;
+	for (int i = 0; i < nr; i++) {
+		pthread_t t;
+
+		watch("pthread_join() of a thread that ended when pages were out", (unsigned long)i);
+		bad += pthread_create(&t, &attr, thread_ends_held, (void *)hold_word()) || pthread_join(t, NULL);
+	}
+	pthread_attr_destroy(&attr);
+	range_moving_end(&stacks);
+	munmap(memory, FILLER + STACK);
+	return bad;
+}
+
 /* ---- mutexes whose owner ends ---- */
 
 #define HELD 4
@@ -338,6 +390,7 @@ static const struct phase {
 	{ detached, 1500, 15000, "detached threads come to their end" },
 	{ phase_mapped, 1000, 10000, "threads end on stacks that the program mapped, and their memory is good again" },
 	{ phase_heap, 1000, 10000, "threads end on stacks from malloc, and their memory is good again" },
+	{ last_moments, 1000, 10000, "threads end at a moment when pages are out" },
 	{ robust, 3000, 30000, "a robust mutex in moving memory tells that its owner has ended" },
 };
 
