@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -26,28 +27,37 @@ void *preload_next(const char *name)
 
 #define STARTS 256
 
-/* What a new thread is to run, from its maker until its first instruction. In data that is never managed. */
+/*
+ * What a new thread is to run, from its maker until its first instruction. In data that is never managed. A
+ * forked child inherits those of threads that it does not have: they are nobody's there.
+ */
 static struct start {
-	unsigned int used;
+	pid_t maker; /* process; another than this, or 0: free */
 	size_t stack;
 	void *(*fn)(void *arg);
 	int (*fn11)(void *arg);
 	void *arg;
-} starts[STARTS] __attribute__((section("gw_data"))) = { { .used = 0 } };
+} starts[STARTS] __attribute__((section("gw_data"))) = { { .maker = 0 } };
 
 static struct start *start_take(void)
 {
+	pid_t self = getpid();
+
 	for (;;) {
-		for (int i = 0; i < STARTS; i++)
-			if (!__atomic_exchange_n(&starts[i].used, 1, __ATOMIC_ACQUIRE))
+		for (int i = 0; i < STARTS; i++) {
+			pid_t maker = __atomic_load_n(&starts[i].maker, __ATOMIC_RELAXED);
+
+			if (maker != self && __atomic_compare_exchange_n(&starts[i].maker, &maker, self, false,
+									 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 				return &starts[i];
+		}
 		sched_yield();
 	}
 }
 
 static void start_free(struct start *s)
 {
-	__atomic_store_n(&s->used, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->maker, 0, __ATOMIC_RELEASE);
 }
 
 static struct start begin(void *arg)

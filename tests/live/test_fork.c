@@ -122,6 +122,54 @@ static bool forks_by_libc(struct world *w, int rounds)
 	return true;
 }
 
+/* ---- fork while threads are being made ---- */
+
+#define GENERATIONS 20
+#define MADE 40
+
+static void *made_thread(void *arg)
+{
+	return arg;
+}
+
+/* Each forks the next one when threads that it made still wait for their first turn, which they never have there. */
+static int generation(int nr)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+	pid_t pid;
+
+	alarm(CHILD_SECONDS);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	for (int i = 0; i < MADE; i++)
+		if (pthread_create(&t, &attr, made_thread, NULL))
+			return 1;
+	if (nr == GENERATIONS)
+		return 0;
+	pid = fork();
+	if (!pid)
+		_exit(generation(nr + 1));
+	return ended_well(pid) ? 0 : 1;
+}
+
+static bool generations(void)
+{
+	struct sched_param first = { .sched_priority = 1 };
+	cpu_set_t one;
+	pid_t pid = fork();
+
+	if (!pid) {
+		/* threads that it makes come after it, at the earliest when it waits; for sure if that may be asked for */
+		CPU_ZERO(&one);
+		CPU_SET(sched_getcpu(), &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		sched_setscheduler(0, SCHED_FIFO, &first);
+		_exit(generation(1));
+	}
+	return ended_well(pid);
+}
+
 /* ---- fork past libc ---- */
 
 enum raw { RAW_FORK, RAW_CLONE, RAW_KINDS };
@@ -342,6 +390,7 @@ int main(int argc, char **argv)
 	under_migration(&w);
 	tap(open_descriptors() == inside, "the engine adds no descriptor to the program's table");
 	tap(before > 3 && descriptors_after_exec() == before, "and none to that of a program that is executed");
+	tap(generations(), "a process of the twentieth generation starts threads, whatever its ancestors were about");
 	sharing(&w, GW_FORM_PLAIN);
 	sharing(&w, GW_FORM_TRANSACTIONAL);
 	tap(!gw_stop(w.e), "the engine stops");
