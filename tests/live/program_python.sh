@@ -7,7 +7,7 @@
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need python3
-rounds=${PYTHON_ROUNDS:-6}
+rounds=${PYTHON_ROUNDS:-$((6 * scale))}
 python=$(python3 -c 'import sys; print(sys.executable)')	# python3 may be a script that looks for it
 
 cat >"$dir/work.py" <<'PY'
@@ -112,17 +112,8 @@ for number in range(rounds):
 print('end', digest(inherited))
 PY
 
-work()	# alone|managed
-{
-	"$1" "$python" "$dir/work.py" "$rounds" >"$dir/$1.out" 2>"$dir/$1.err"
-}
-
 export PYTHONHASHSEED=0
-work alone || give_up 'python3 works alone' "$dir/alone.err"
-
-ok 'python3 ends with success under constant migration' work managed
-note_file "$dir/managed.err"
-ok 'its output is that of a run alone' same "$dir/alone.out" "$dir/managed.out"
+compare python3 "$python" "$dir/work.py" "$rounds"
 note "$(processes_moved) processes were moved"
 ok 'the pages of its children were moved, too' [ "$(processes_moved)" -gt 3 ]
 ok_moves 20000

@@ -7,7 +7,7 @@
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need sqlite3
-rows=${SQLITE_ROWS:-280000}
+rows=${SQLITE_ROWS:-$((280000 * scale))}
 
 # Values follow from their numbers: no clock, no random().
 cat >"$dir/work.sql" <<SQL
@@ -38,20 +38,10 @@ REINDEX;
 VACUUM;
 PRAGMA integrity_check;
 SELECT count(*), sum(number), sum(length(body)), min(word), max(word) FROM item;
-.output '$dir/dump'
 .dump
 SQL
 
-work()	# alone|managed
-{
-	"$1" sqlite3 -batch :memory: ".read '$dir/work.sql'" >"$dir/$1.out" 2>&1 || return 1
-	mv "$dir/dump" "$dir/$1.dump"
-}
-
-work alone || give_up 'sqlite3 works alone' "$dir/alone.out"
-ok 'sqlite3 ends with success under constant migration' work managed
-ok 'its integrity check says ok' grep -qx ok "$dir/managed.out"
-ok 'its answers are those of a run alone' same "$dir/alone.out" "$dir/managed.out"
-ok 'the dump of its database is that of a run alone' same "$dir/alone.dump" "$dir/managed.dump"
+compare sqlite3 sqlite3 -batch :memory: ".read '$dir/work.sql'"
+ok 'its integrity check says ok' grep -qx ok "$dir/managed/out"
 ok_moves 100000
 end_tests
