@@ -329,6 +329,12 @@ int gw_post(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
  */
 void gw_credentials(struct gw_engine *e);
 
+/*
+ * The program has called mlockall(): the engine's reservation need not be locked, and does not count against the
+ * program's limit. Where libgodwit.so is linked or preloaded this happens by itself.
+ */
+void gw_unlock(struct gw_engine *e);
+
 /* Memory that is never managed, zeroed, never given back: for what runs on the service thread. NULL: none left. */
 void *gw_memory(struct gw_engine *e, size_t len);
 

@@ -318,6 +318,15 @@ void gw_thread_leave(struct gw_engine *e)
 	}
 }
 
+/* Under mm->migrate: no batch is in flight that needs two sides locked alike. */
+void gw_unlock(struct gw_engine *e)
+{
+	lock_acquire(&e->mm.migrate);
+	sys2(SYS_munlock, e->region.base, e->region.reserved);
+	node_rest(&e->nodes);
+	lock_release(&e->mm.migrate);
+}
+
 void gw_no_recycle(struct gw_engine *e)
 {
 	__atomic_store_n(&e->mm.recycle, false, __ATOMIC_RELAXED);

@@ -262,6 +262,7 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 	uint64_t seen = 0;
 	int err = spans_load(mm);
 
+	node_rest(mm->nodes);
 	exclude_refresh(mm);
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
 		const struct span *s = &mm->spans.span[i];

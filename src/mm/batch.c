@@ -267,6 +267,12 @@ static void batch_check(struct mm *mm, struct batch *b, uint32_t from)
 	}
 }
 
+/* The program's mlockall() has filled slots that were empty. */
+static void slots_empty(struct mm *mm, struct batch *b, uint32_t from)
+{
+	mm->mmu->ops->drop(mm->mmu, slot(b->out, b, from), (b->nr - from) * b->unit);
+}
+
 /* try_to_unmap(): one run; returns the entries dealt with. */
 static uint32_t unmap_run(struct mm *mm, struct batch *b, uint32_t i, int *tries)
 {
@@ -285,6 +291,10 @@ static uint32_t unmap_run(struct mm *mm, struct batch *b, uint32_t i, int *tries
 	if (b->unit == HUGE_SIZE_ && done % HUGE_SIZE_) {
 		unmap_huge_part(mm, b, done, err);
 		return LEAF_PAGES;
+	}
+	if (err == -EEXIST) {
+		slots_empty(mm, b, i + n);
+		err = -EAGAIN;
 	}
 	if (err == -EAGAIN && (*tries)-- > 0) {
 		/* the reader may be asleep: read what is there ourselves */

@@ -92,7 +92,10 @@ uint64_t arena_bytes(const struct arena *a);	/* both halves */
 /* The half that has the most frames; its twin has the most room. */
 struct half *arena_fuller(struct arena *a);
 struct half *arena_twin(struct arena *a, struct half *h);
-/* Nothing is under way: what was locked for it counts against the program's limit no longer. */
+/*
+ * No arena is locked: what was locked for a request counts against the program's limit no longer, and what
+ * the program's mlockall() has locked can be used again.
+ */
 void node_rest(struct node_table *t);
 /* Free frames, in bytes. */
 uint64_t arena_free(const struct arena *a);

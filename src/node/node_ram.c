@@ -53,6 +53,7 @@ static int arena_map(const struct arena *a)
 
 	if (ret < 0)
 		return (int)ret;
+	sys2(SYS_munlock, at, len);	/* the program may have called mlockall(MCL_FUTURE) */
 	sys3(SYS_madvise, at, len, MADV_DONTFORK);
 	sys3(SYS_madvise, at, len, a->unit == HUGE_UNIT ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (a->host >= 0)
@@ -105,11 +106,10 @@ static int arena_lock(struct arena *a)
 
 void node_rest(struct node_table *t)
 {
-	for (uint32_t i = 0; i < t->nr_arenas; i++)
-		if (t->arena[i].locked) {
-			sys2(SYS_munlock, arena_start(&t->arena[i]), arena_bytes(&t->arena[i]));
-			t->arena[i].locked = false;
-		}
+	for (uint32_t i = 0; i < t->nr_arenas; i++) {
+		sys2(SYS_munlock, arena_start(&t->arena[i]), arena_bytes(&t->arena[i]));
+		t->arena[i].locked = false;
+	}
 }
 
 struct arena *node_arena(struct node_table *t, int node, enum arena_class class, bool huge)

@@ -222,6 +222,16 @@ __attribute__((visibility("default"))) void *mremap(void *addr, size_t old_len, 
 	return (void *)ret;
 }
 
+__attribute__((visibility("default"))) int mlockall(int flags)
+{
+	struct gw_engine *e = gw_self();
+	long ret = syscall(SYS_mlockall, flags);
+
+	if (!ret && e)
+		gw_unlock(e);
+	return (int)ret;
+}
+
 /* ---- references to pages that are no pins ---- */
 
 static void frames_leak(void)

@@ -8,6 +8,11 @@
 #include "live.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HUGE_PAGES (GW_HUGE_SIZE / GW_PAGE_SIZE)
@@ -872,6 +877,49 @@ static void locked(struct gw_engine *e)
 	home(e);
 }
 
+/* What the whole of it is: the engine's own memory is locked with everything else, or would be when it is mapped. */
+static void locked_all(struct gw_engine *e, int flags, bool raw)
+{
+	const uint64_t pages = 2048;
+	uint64_t *before = memory(pages, false), *after, on;
+	struct gw_migrate_result res;
+	char text[160];
+	long kb;
+
+	if (raw ? syscall(SYS_mlockall, flags) : mlockall(flags)) {
+		printf("ok %d - all memory is locked # SKIP mlockall: %s\n", ++tap_nr, strerror(errno));
+		discard(before, pages);
+		return;
+	}
+	kb = locked_kb();
+	after = memory(pages, false);
+	migrate(e, 0, 1, NULL, &res);
+	on = count_on(e, before, pages, 1) + count_on(e, after, pages, 1);
+	snprintf(text, sizeof(text), "all memory moves when all of it is locked, and what came later (flags %d%s)", flags,
+		 raw ? ", by a raw system call" : "");
+	tap(on == 2 * pages && !res.pages_failed && holds(before, pages) && holds(after, pages), text);
+	munlockall();
+	migrate(e, 1, 0, NULL, &res);
+	on = count_on(e, before, pages, 0) + count_on(e, after, pages, 0);
+	tap(on == 2 * pages && !res.pages_failed && holds(before, pages) && holds(after, pages),
+	    "and back when it is locked no more");
+	if (!raw)
+		tap(kb >= 0 && kb < (1L << 20), "the engine's reservation does not count as locked");
+	discard(before, pages);
+	discard(after, pages);
+	home(e);
+}
+
+static void locked_whole(struct gw_engine *e)
+{
+	for (int flags = MCL_CURRENT; flags <= (MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT); flags++) {
+		if (!(flags & (MCL_CURRENT | MCL_FUTURE)))
+			continue;
+		locked_all(e, flags, false);
+		locked_all(e, flags, true);
+	}
+}
+
 /* ---- the books ---- */
 
 static void numbers(struct gw_engine *e)
@@ -1039,6 +1087,7 @@ int main(void)
 		rotation,
 		executable,
 		locked,
+		locked_whole,
 		numbers,
 		areas,
 		metadata,
