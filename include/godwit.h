@@ -259,6 +259,13 @@ void gw_thread_leave(struct gw_engine *e);
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr);
 
 /*
+ * ioctl(2) of a userfaultfd of the program's own: a range that the engine just tracks would be refused (EBUSY), and
+ * is tried again with nothing tracked. Where libgodwit.so is linked or preloaded ioctl() does this by itself. Returns
+ * as the system call, or a negative errno.
+ */
+long gw_ioctl(struct gw_engine *e, int fd, unsigned long request, void *arg);
+
+/*
  * From now on vacated frames are dropped, not reused: for a program that hands page references to
  * the kernel without pinning them, in a way that the engine cannot see (see godwit(1), FRAMES).
  */

@@ -33,7 +33,7 @@ struct gw_job {
 	int (*run)(struct gw_job *job);
 	int error;
 	long left;			/* what the request returns */
-	long remap[5];			/* the arguments of mremap() */
+	long call[6];			/* a system call: its number and arguments */
 	struct request rq;
 	struct progress progress;
 	uint64_t ended;			/* ns it took, when over */

@@ -3,6 +3,7 @@
 #include "agent/agent.h"
 
 #include <errno.h>
+#include <string.h>
 
 _Static_assert(GW_ERRNO_MAX == ERRNO_MAX_ && GW_MAX_NODES == NODE_MAX && GW_NAME_MAX == NODE_NAME, "limits agree");
 _Static_assert((int)GW_UNMANAGED_NR == (int)AREA_KINDS && (int)GW_UNMANAGED_OTHER == (int)AREA_OTHER, "kinds agree");
@@ -147,33 +148,66 @@ int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *ar
 	return err ? err : (int)wait_and_end(job, NULL);
 }
 
-/* ---- mremap: nothing tracked, nothing in flight ---- */
+/* ---- calls with nothing tracked and nothing in flight ---- */
 
-static int run_mremap(struct gw_job *job)
+static int run_call(struct gw_job *job)
 {
 	struct mm *mm = &job->e->mm;
-	const long *a = job->remap;
+	const long *a = job->call;
 
 	lock_acquire(&mm->migrate);
 	window_close(mm);
-	job->left = sys5(SYS_mremap, a[0], a[1], a[2], a[3], a[4]);
+	job->left = sys5(a[0], a[1], a[2], a[3], a[4], a[5]);
 	lock_release(&mm->migrate);
 	return 0;
 }
 
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr)
 {
+	const long call[] = { SYS_mremap, (long)addr, (long)old_len, (long)new_len, flags, (long)new_addr };
 	struct gw_job *job = __atomic_load_n(&e->mm.users, __ATOMIC_SEQ_CST) ? job_take(e, NULL) : NULL;
 
 	if (!job)
 		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
-	job->run = run_mremap;
-	job->remap[0] = (long)addr;
-	job->remap[1] = (long)old_len;
-	job->remap[2] = (long)new_len;
-	job->remap[3] = flags;
-	job->remap[4] = (long)new_addr;
+	memcpy(job->call, call, sizeof(call));
+	job->run = run_call;
 	if (job_start(job))
 		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
 	return wait_and_end(job, NULL);
+}
+
+/* A job has descriptors of its own: it takes a copy of the program's. */
+static int run_ioctl(struct gw_job *job)
+{
+	long self = sys2(SYS_pidfd_open, sys0(SYS_getpid), 0), fd = sys3(SYS_pidfd_getfd, self, job->call[1], 0);
+
+	job->left = -EBUSY;
+	if (fd >= 0) {
+		job->call[1] = fd;
+		run_call(job);
+		sys1(SYS_close, fd);
+	}
+	if (self >= 0)
+		sys1(SYS_close, self);
+	return 0;
+}
+
+long gw_ioctl(struct gw_engine *e, int fd, unsigned long request, void *arg)
+{
+	const long call[6] = { SYS_ioctl, fd, (long)request, (long)arg };
+	struct gw_job *job;
+	long ret;
+
+	if (!__atomic_exchange_n(&e->mm.serves_faults, true, __ATOMIC_RELAXED)) {
+		/* a batch may be reading ahead */
+		lock_acquire(&e->mm.migrate);
+		lock_release(&e->mm.migrate);
+	}
+	ret = sys3(SYS_ioctl, fd, request, arg);
+	job = ret == -EBUSY ? job_take(e, NULL) : NULL;
+	if (!job)
+		return ret;
+	memcpy(job->call, call, sizeof(call));
+	job->run = run_ioctl;
+	return job_start(job) ? ret : wait_and_end(job, NULL);
 }

@@ -347,7 +347,7 @@ static bool batch_precopy(struct mm *mm, struct batch *b)
 		for (n = 1; i + n < b->want && b->addr[i + n] == b->addr[i] + n * b->unit;)
 			n++;
 		len = n * b->unit;
-		/* reading through the kernel would give the program its own copy of what a fork left shared */
+		/* reading through the kernel would fill what is a hole by now, and copy what a fork left shared */
 		if (mm->mmu->ops->shared(mm->mmu, b->addr[i], len))
 			return false;
 		if (mm->mmu->ops->peek(mm->mmu, slot(b->frames, b, i), b->addr[i], len) != (int64_t)len)
@@ -527,7 +527,8 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 		return 0;
 	}
 	began = clock_ns();
-	if (form == FORM_TRANSACTIONAL && !batch_precopy(mm, b))
+	if (form == FORM_TRANSACTIONAL &&
+	    (__atomic_load_n(&mm->serves_faults, __ATOMIC_RELAXED) || !batch_precopy(mm, b)))
 		form = FORM_PLAIN;
 	if (form == FORM_TRANSACTIONAL && BUG_BACK(BUG_DIRTY_EARLY))
 		batch_precopy(mm, b);

@@ -407,13 +407,6 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
 
 /* ---- trying again ---- */
 
-static bool managed_at(struct mm *mm, uint64_t addr)
-{
-	struct span *span = span_find(mm, addr);
-
-	return span && span->kind == AREA_MANAGED;
-}
-
 /*
  * A page that a fork left shared: a write fault makes it the program's own. That is free when the other
  * side is gone, and a copy when it lives: then only if asked for. False: the other side lives.
@@ -421,11 +414,17 @@ static bool managed_at(struct mm *mm, uint64_t addr)
 static bool unshare_page(struct mm *mm, struct page *page, struct request *rq)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
+	struct span *span = span_find(mm, addr);
+	int shared;
 
-	if (page->err != EBUSY || !(page->flags & PG_PRESENT) || !managed_at(mm, addr))
+	if (page->err != EBUSY || !(page->flags & PG_PRESENT) || !span || span->kind != AREA_MANAGED)
 		return true;
-	if (!rq->unshare_all && mm->mmu->ops->shared(mm->mmu, addr, page_bytes(page)) != 0)
+	shared = mm->mmu->ops->shared(mm->mmu, addr, page_bytes(page));
+	if (shared == 1 && !rq->unshare_all)
 		return false;
+	/* a hole must stay one; and where another's window is a write could wait for the program */
+	if (shared < 0 || __atomic_load_n(&mm->serves_faults, __ATOMIC_RELAXED) || window_open(mm, span, addr))
+		return true;
 	if (!mm->mmu->ops->unshare(mm->mmu, addr, page_bytes(page)))
 		mm->stats.unshared += page_nr(page);
 	return true;

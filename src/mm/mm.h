@@ -172,6 +172,7 @@ struct mm {
 	struct batch batch;
 	struct hurry hurry;		/* protected by migrate */
 	bool recycle;			/* atomic */
+	bool serves_faults;		/* atomic; the program fills holes itself: none may be filled by reading or writing it */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
 	uint32_t users;			/* requests under way; atomic */
 	char *line;			/* buffer of /proc readers; protected by migrate */

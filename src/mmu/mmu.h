@@ -100,7 +100,7 @@ struct mmu_ops {
 	 */
 	int (*populate)(struct mmu *m, uint64_t slot, uint64_t len);
 	int (*drop)(struct mmu *m, uint64_t addr, uint64_t len);
-	/* Is a page of the range mapped by other processes too? 1, 0, or -errno. */
+	/* Is a page of the range mapped by other processes too? 1, 0, -ENOENT: one is absent, or another -errno. */
 	int (*shared)(struct mmu *m, uint64_t addr, uint64_t len);
 	/* Give the program its own copy of pages shared since a fork (a write fault on each). */
 	int (*unshare)(struct mmu *m, uint64_t addr, uint64_t len);

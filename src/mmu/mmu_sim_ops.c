@@ -439,10 +439,17 @@ static bool page_shared(struct sim *s, uint64_t addr)
 
 static int op_shared(struct mmu *m, uint64_t addr, uint64_t len)
 {
-	for (uint64_t at = addr; at < addr + len; at += MMU_PAGE)
+	int shared = 0;
+
+	for (uint64_t at = addr; at < addr + len; at += MMU_PAGE) {
+		struct page *p = sim_page_at(sim_of(m), at);
+
+		if (!p || !page_occupied(p))
+			return -ENOENT;
 		if (page_shared(sim_of(m), at))
-			return 1;
-	return 0;
+			shared = 1;
+	}
+	return shared;
 }
 
 static struct child *child_trapped(struct sim *s, int id)

@@ -233,6 +233,7 @@ static int uffd_drop(struct mmu *m, uint64_t addr, uint64_t len)
 static int uffd_shared(struct mmu *m, uint64_t addr, uint64_t len)
 {
 	uint64_t entry[64], nr = len / MMU_PAGE;
+	int shared = 0;
 
 	for (uint64_t at = 0; at < nr; at += ARRAY_SIZE(entry)) {
 		uint64_t n = min_u64(nr - at, ARRAY_SIZE(entry));
@@ -241,10 +242,12 @@ static int uffd_shared(struct mmu *m, uint64_t addr, uint64_t len)
 		if (got != (long)(n * 8))
 			return got < 0 ? (int)got : -EIO;
 		for (uint64_t i = 0; i < n; i++)
-			if (entry[i] >> 62 && !(entry[i] >> 56 & 1))
-				return 1;
+			if (!(entry[i] >> 62))
+				return -ENOENT;
+			else if (!(entry[i] >> 56 & 1))
+				shared = 1;
 	}
-	return 0;
+	return shared;
 }
 
 /*

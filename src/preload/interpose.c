@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -220,6 +221,29 @@ __attribute__((visibility("default"))) void *mremap(void *addr, size_t old_len, 
 		return MAP_FAILED;
 	}
 	return (void *)ret;
+}
+
+#define FAULTS_TYPE 0xAA	/* of the requests to a descriptor that serves faults */
+
+__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...)
+{
+	struct gw_engine *e;
+	va_list args;
+	void *arg;
+	long ret;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	e = _IOC_TYPE(request) == FAULTS_TYPE ? gw_self() : NULL;
+	if (!e)
+		return (int)syscall(SYS_ioctl, fd, request, arg);
+	ret = gw_ioctl(e, fd, request, arg);
+	if (ret < 0) {
+		errno = (int)-ret;
+		return -1;
+	}
+	return (int)ret;
 }
 
 __attribute__((visibility("default"))) int mlockall(int flags)

@@ -70,6 +70,7 @@ static void shared_tells_what_a_child_maps_too_from_what_is_ours(void **state)
 	assert_int_equal(ops->shared(w->mmu, addr + PAGES(1), MMU_PAGE), 0);
 	w->ops->child_exit(w);
 	assert_int_equal(ops->shared(w->mmu, addr + PAGES(2), MMU_PAGE), 0);
+	assert_int_equal(ops->shared(w->mmu, w->ops->map(w, PAGES(1)), MMU_PAGE), -ENOENT);
 }
 
 static void pinned_page_is_not_shared(void **state)
