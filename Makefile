@@ -5,6 +5,7 @@
 #   make WERROR=           warnings stay warnings
 #   make V=1               show the commands
 #   make test T=fork       only the tests whose path has "fork" in it
+#   make torture TORTURE_MINUTES=10 T=redis
 
 VERSION := $(shell sed -n 's/^\#define GW_VERSION "\(.*\)"/\1/p' include/godwit.h)
 SONAME := libgodwit.so.0
@@ -86,7 +87,7 @@ SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
 # ---- what people type ----
 
-.PHONY: all test-programs bench-programs test sim bench demo lint man install uninstall clean help FORCE
+.PHONY: all test-programs bench-programs test sim torture bench demo lint man install uninstall clean help FORCE
 
 all: $(LIBS) $(CLI) $(EXAMPLES)	## build the libraries, the godwit command and the examples (the default)
 
@@ -105,6 +106,11 @@ sim:	## simulate: SEED=N one world (with BUG=NAME, FAIL=KIND:N, STEPS=N), SEEDS=
 	@COMMIT=$$(git describe --always --dirty 2>/dev/null) $(SIM) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SEEDS),--seeds $(SEEDS),$(if $(SEED),,--seeds 1000)) $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(BUG),--bug $(BUG)) $(if $(FAIL),--fail $(FAIL)) $(if $(V),--trace)
+
+torture:	## real programs under constant migration for TORTURE_MINUTES (30), and a table
+	@scripts/setup torture
+	@$(MAKE) $(JOBS) test-programs
+	@BUILD=$(B) tests/torture $(T)
 
 bench:	## measure: a table here, the same in build/bench.csv
 	@scripts/setup bench

@@ -3,7 +3,8 @@
  * The service thread: waits for the kernel's events, for what is watched, and for posts.
  *
  * Program threads have none of its descriptors; they wake it with a signal that is blocked in it and
- * sent to it alone, which it reads from a signalfd.
+ * sent to it alone, which it reads from a signalfd. Such a reading also takes signals for the whole process:
+ * so it is one that nobody sends to a process.
  */
 #include "agent/agent.h"
 
@@ -14,7 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 
-#define KICK_SIGNAL SIGURG
+#define KICK_SIGNAL 33U	/* libc's own, for single threads: a program can neither block nor await it */
 
 static void kick(struct gw_engine *e)
 {

@@ -277,7 +277,7 @@ await()	# tenths, command...
 
 alone()	# command...
 {
-	start $((60 * scale)) "${as[@]}" env ${preload:+"LD_PRELOAD=$preload"} "$@"
+	start $((120 * scale)) "${as[@]}" env ${preload:+"LD_PRELOAD=$preload"} "$@"
 	finish
 }
 
@@ -291,7 +291,7 @@ managed()	# command...: under godwit, and constant migration
 {
 	local status=0
 	start_moving
-	godwit_run 90 "$@"
+	godwit_run 200 "$@"
 	finish || status=$?
 	stop_moving
 	return $status

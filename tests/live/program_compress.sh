@@ -4,6 +4,8 @@
 # that of a run alone, and what comes back is what was there before.
 #
 #   COMPRESS_MIB=6   of text and of noise
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need xz zstd

@@ -4,6 +4,8 @@
 # by byte the one of a run alone. The driver starts the compiler proper and the assembler, each with its own engine.
 #
 #   GCC_FUNCTIONS=80   functions in the file, of about 40 ms each
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need gcc

@@ -4,6 +4,8 @@
 # finds null pointers and its own safepoints by SIGSEGV, and its collector moves, discards and unmaps memory itself.
 #
 #   JAVA_ROUNDS=6
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need java javac

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # make -j builds this source tree while the pages of make, its shells, the compilers and linkers move to and fro: all
 # that it builds is byte by byte that of a run alone.
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need make gcc

@@ -4,6 +4,8 @@
 # discards and gives back memory in its own way, while its pages move to and fro: each byte is the one that was written.
 #
 #   MALLOC_ROUNDS=6
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 rounds=${MALLOC_ROUNDS:-$((6 * scale))}

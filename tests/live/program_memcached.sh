@@ -4,6 +4,8 @@
 # is the one that was last set, every counter is the sum of what was added, and what was deleted is not there.
 #
 #   MEMCACHED_KEYS=40000   keys with values of 20 to 1200 bytes
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need memcached python3

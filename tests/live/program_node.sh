@@ -4,6 +4,8 @@
 # pages move to and fro: code that it compiles, a heap that it moves itself, and memory outside of the heap.
 #
 #   NODE_ROUNDS=4
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need node

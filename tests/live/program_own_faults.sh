@@ -4,6 +4,8 @@
 # that; a hole that is to be filled by the program is not filled by a migration; what it serves stays, and is named.
 #
 #   OWN_FAULTS_ROUNDS=30
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 rounds=${OWN_FAULTS_ROUNDS:-$((30 * scale))}

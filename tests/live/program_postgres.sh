@@ -5,6 +5,8 @@
 # are sound, and a dump of a table that nobody changes is what was put in.
 #
 #   POSTGRES_SECONDS=4   for which pgbench runs
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need setpriv

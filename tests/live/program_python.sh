@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# python3 churns lists and dicts, in threads, in a pool of forked processes and in programs that it starts, while the
-# pages of all of them move to and fro: the output is that of a run alone.
+# python3 churns lists and dicts, in threads, in pools of forked and of spawned processes and in programs that it
+# starts, while the pages of all of them move to and fro: the output is that of a run alone.
 #
-#   PYTHON_ROUNDS=6   rounds of everything, an even number
+#   PYTHON_ROUNDS=4   rounds of everything, an even number
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need python3
-rounds=${PYTHON_ROUNDS:-$((6 * scale))}
+rounds=${PYTHON_ROUNDS:-$((4 * scale))}
 python=$(python3 -c 'import sys; print(sys.executable)')	# python3 may be a script that looks for it
 
 cat >"$dir/work.py" <<'PY'
@@ -94,9 +96,17 @@ def forked(seed):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def spawned(pool, seed):
+    """Children that begin with nothing but what they are sent."""
+    return [digest(answer) for answer in pool.starmap(churn, [(seed + index, 8000) for index in range(4)], chunksize=1)]
+
+
 inherited = ['%d' % (number * 7919) * 4 for number in range(100000)]
 whole = digest(inherited)
-print('begin', whole)
+if __name__ != '__main__':
+    rounds = 0
+else:
+    print('begin', whole)
 for number in range(rounds):
     if number % 2 == 0:	# the pool lives for two rounds; python's own fork wants no threads of its own beside it
         print(number, 'fork', forked(number))
@@ -109,7 +119,11 @@ for number in range(rounds):
     if number % 2 == 1:
         pool.close()
         pool.join()
-print('end', digest(inherited))
+if __name__ == '__main__':
+    with multiprocessing.get_context('spawn').Pool(3) as pool:
+        for number in range(rounds):
+            print(number, 'spawned', spawned(pool, number * 100))
+    print('end', digest(inherited))
 PY
 
 export PYTHONHASHSEED=0

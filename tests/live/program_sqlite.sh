@@ -4,6 +4,8 @@
 # integrity check says ok, and the dump of the whole database is the one of a run alone.
 #
 #   SQLITE_ROWS=280000   rows of about 200 bytes
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need sqlite3

@@ -4,6 +4,8 @@
 # no more failures to tell of than alone. With TORTURE_SCALE it does more kinds of things.
 #
 #   STRESS_SECONDS=2   for each
+#
+# test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need stress-ng

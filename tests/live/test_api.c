@@ -9,8 +9,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -920,6 +925,72 @@ static void locked_whole(struct gw_engine *e)
 	}
 }
 
+/* ---- signals ---- */
+
+#define SIGNALS 100
+
+static _Atomic int signals_due;
+static int signal_nr;
+
+static void *send_signals(void *arg)
+{
+	for (int sent = 0; sent < SIGNALS;) {
+		if (atomic_load(&signals_due) <= sent) {
+			sched_yield();
+			continue;
+		}
+		usleep(20); /* it waits for it by now */
+		kill(getpid(), signal_nr);
+		sent++;
+	}
+	return arg;
+}
+
+/* Of signals for the process, blocked in all its threads, each must arrive at the program's own signalfd. */
+static bool signals_arrive(int nr)
+{
+	struct signalfd_siginfo info;
+	int came = 0, fd;
+	struct pollfd ask;
+	pthread_t sender;
+	sigset_t set, old;
+
+	sigemptyset(&set);
+	sigaddset(&set, nr);
+	pthread_sigmask(SIG_BLOCK, &set, &old);
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	ask = (struct pollfd){ .fd = fd, .events = POLLIN };
+	signal_nr = nr;
+	atomic_store(&signals_due, 0);
+	pthread_create(&sender, NULL, send_signals, NULL);
+	do
+		atomic_store(&signals_due, came + 1);
+	while (poll(&ask, 1, 3000) == 1 && read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info) && ++came < SIGNALS);
+	atomic_store(&signals_due, SIGNALS);
+	pthread_join(sender, NULL);
+	while (read(fd, &info, sizeof(info)) > 0)
+		;
+	close(fd);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return came == SIGNALS;
+}
+
+static void signals(struct gw_engine *e)
+{
+	int lost = 0;
+
+	(void)e;
+	for (int nr = 1; nr <= SIGRTMAX; nr++) {
+		if (nr == SIGKILL || nr == SIGSTOP || nr == SIGALRM || (nr > SIGSYS && nr < SIGRTMIN))
+			continue;
+		if (!signals_arrive(nr)) {
+			printf("# signal %d (%s) was lost\n", nr, strsignal(nr));
+			lost++;
+		}
+	}
+	tap(!lost, "every signal for the program reaches the program");
+}
+
 /* ---- the books ---- */
 
 static void numbers(struct gw_engine *e)
@@ -1088,6 +1159,7 @@ int main(void)
 		executable,
 		locked,
 		locked_whole,
+		signals,
 		numbers,
 		areas,
 		metadata,
