@@ -27,7 +27,7 @@ scale=${TORTURE_SCALE:-1}
 as=()		# command in front of the program and of godwit: to be another user
 preload=''	# what the program has in LD_PRELOAD beside the engine
 nr=0 mover='' started=()
-: >"$dir/moves" >"$dir/lists" >"$dir/errors"
+touch "$dir/moves" "$dir/lists" "$dir/errors"
 
 # Each way to move pages, in turn.
 moves_options=('' '--form plain' '--form transactional' '--batch 512' '--verify' '--max-stall 20')
@@ -244,7 +244,7 @@ ok_moves()	# least number of pages, name if it is not the file's
 	ok "every batch that was verified has its checksum" [ "$(sum_of verify_errors "$dir/moves")" = 0 ]
 	ok "every request was answered" [ ! -s "$dir/errors" ]
 	note_file "$dir/errors"
-	: >"$dir/moves" >"$dir/lists" >"$dir/errors"
+	truncate -s 0 "$dir/moves" "$dir/lists" "$dir/errors"
 }
 
 # ---------------------------------------------------------------- programs ----

@@ -900,7 +900,7 @@ static void locked_all(struct gw_engine *e, int flags, bool raw)
 	after = memory(pages, false);
 	migrate(e, 0, 1, NULL, &res);
 	on = count_on(e, before, pages, 1) + count_on(e, after, pages, 1);
-	snprintf(text, sizeof(text), "all memory moves when all of it is locked, and what came later (flags %d%s)", flags,
+	snprintf(text, sizeof(text), "all memory moves when all is locked, and what came later (flags %d%s)", flags,
 		 raw ? ", by a raw system call" : "");
 	tap(on == 2 * pages && !res.pages_failed && holds(before, pages) && holds(after, pages), text);
 	munlockall();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * churn ROUNDS: threads that allocate, grow, shrink and free blocks of all sizes, and check each byte that they wrote. In
- * every round new threads go on with the blocks that others have left. Prints a sum that depends on ROUNDS alone.
+ * churn ROUNDS: threads that allocate, grow, shrink and free blocks of all sizes, and check each byte that they
+ * wrote. In every round new threads go on with the blocks that others have left. Prints a sum that depends on
+ * ROUNDS alone.
  */
 #define _GNU_SOURCE 1
 #include <pthread.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * own_faults ROUNDS MS: a program that serves faults of its own memory by userfaultfd, as virtual machines and
- * collectors do. ROUNDS times it takes memory, writes half of it, registers it, has a thread bring the other half in,
- * and keeps it for MS milliseconds. The sum of all that it read is printed; a page that is not what it must be, or a call
- * that fails, ends it with 1.
+ * collectors do. ROUNDS times it takes memory, writes half of it, registers it, has a thread bring the other
+ * half in, and keeps it for MS milliseconds. The sum of all that it read is printed; a page that is not what it
+ * must be, or a call that fails, ends it with 1.
  */
 #define _GNU_SOURCE 1
 #include <errno.h>
