@@ -3,13 +3,13 @@
 # xz and zstd, each with threads, compress and restore while their pages move to and fro: what they write is byte by byte
 # that of a run alone, and what comes back is what was there before.
 #
-#   COMPRESS_MIB=6   of text and of noise
+#   COMPRESS_MIB=3   of text and of noise
 #
 # test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need xz zstd
-size=$((${COMPRESS_MIB:-$((6 * scale))} << 20))
+size=$((${COMPRESS_MIB:-$((3 * scale))} << 20))
 
 awk -v size=$size 'BEGIN {
 	for (n = 1; done < size; done += length(line) + 1) {
@@ -28,5 +28,5 @@ round_trip()
 export dir
 export -f round_trip
 compare 'a round trip' bash -ec round_trip
-ok_moves 100000
+ok_moves 20000
 end_tests

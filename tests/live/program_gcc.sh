@@ -3,13 +3,13 @@
 # gcc -O2 compiles a large generated file while the pages of every process of it move to and fro: the object is byte
 # by byte the one of a run alone. The driver starts the compiler proper and the assembler, each with its own engine.
 #
-#   GCC_FUNCTIONS=80   functions in the file, of about 40 ms each
+#   GCC_FUNCTIONS=40   functions in the file, of about 40 ms each
 #
 # test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need gcc
-functions=${GCC_FUNCTIONS:-$((80 * scale))}
+functions=${GCC_FUNCTIONS:-$((40 * scale))}
 
 # Loops, switches, floating point, structures, and calls of those before.
 source_text()
@@ -40,5 +40,5 @@ source_text()
 source_text >"$dir/large.c"
 compare gcc gcc -O2 -c -o large.o "$dir/large.c"
 ok 'the pages of more than one process were moved' [ "$(processes_moved)" -gt 1 ]
-ok_moves 50000
+ok_moves 20000
 end_tests

@@ -3,12 +3,12 @@
 # Threads allocate, grow, shrink and free blocks by the allocators of libc, jemalloc and mimalloc, each of which maps,
 # discards and gives back memory in its own way, while its pages move to and fro: each byte is the one that was written.
 #
-#   MALLOC_ROUNDS=6
+#   MALLOC_ROUNDS=4
 #
 # test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
-rounds=${MALLOC_ROUNDS:-$((6 * scale))}
+rounds=${MALLOC_ROUNDS:-$((4 * scale))}
 program=$(dirname "$GODWIT")/tests/churn
 need "$program"
 

@@ -3,13 +3,13 @@
 # The sqlite3 shell fills, updates, indexes and deletes in a database in memory while its pages move to and fro: the
 # integrity check says ok, and the dump of the whole database is the one of a run alone.
 #
-#   SQLITE_ROWS=280000   rows of about 200 bytes
+#   SQLITE_ROWS=200000   rows of about 200 bytes
 #
 # test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
 need sqlite3
-rows=${SQLITE_ROWS:-$((280000 * scale))}
+rows=${SQLITE_ROWS:-$((200000 * scale))}
 
 # Values follow from their numbers: no clock, no random().
 cat >"$dir/work.sql" <<SQL
@@ -45,5 +45,5 @@ SQL
 
 compare sqlite3 sqlite3 -batch :memory: ".read '$dir/work.sql'"
 ok 'its integrity check says ok' grep -qx ok "$dir/managed/out"
-ok_moves 100000
+ok_moves 50000
 end_tests
