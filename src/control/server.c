@@ -533,7 +533,7 @@ static int server_open(struct gw_engine *e, void *arg)
 {
 	struct server *s = here.server ? here.server : gw_memory(e, sizeof(*s));
 	char dir[CTL_PATH_MAX];
-	int err;
+	int pid = (int)sys0(SYS_getpid), err;
 
 	(void)arg;
 	if (!s)
@@ -547,15 +547,18 @@ static int server_open(struct gw_engine *e, void *arg)
 		s->client[i].job = NULL;
 	}
 	s->e = e;
+	s->fd = -1;
+	s->accepting = false;
 	s->nr_jobs = 0;
 	s->lister = NULL;
 	here.server = s;
-	here.pid = (int)sys0(SYS_getpid);
+	here.pid = 0; /* in a forked child the path is still the parent's */
 	err = ctl_runtime_dir(dir, sizeof(dir), here.base, (uint32_t)sys0(SYS_geteuid), true);
 	if (!err)
-		err = ctl_socket_path(here.path, sizeof(here.path), here.base, here.pid);
+		err = ctl_socket_path(here.path, sizeof(here.path), here.base, pid);
 	if (err)
 		return err;
+	here.pid = pid;
 	s->fd = socket_open();
 	if (s->fd < 0)
 		return s->fd;
