@@ -6,6 +6,7 @@
  */
 #include "agent/agent.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -17,12 +18,12 @@ static bool leaky(long dir, const char *name)
 	long len = sys4(SYS_readlinkat, dir, name, target, sizeof(target) - 1);
 
 	if (len <= 0)
-		return false;
+		return len != -ENOENT; /* closed meanwhile; else who knows */
 	target[len] = '\0';
 	return !strcmp(target, "/dev/fuse") || !strcmp(target, "anon_inode:[io_uring]");
 }
 
-/* The number of descriptors, or -1 when one is leaky, or when there is nothing to see: the first thread has ended. */
+/* The number of descriptors, or -1 when one is leaky, or not all can be seen: the first thread may have ended. */
 static int any_leaky(long dir)
 {
 	char buf[2048] __attribute__((aligned(8)));
@@ -38,7 +39,7 @@ static int any_leaky(long dir)
 			nr++;
 			at += d->len;
 		}
-	return nr ? nr : -1;
+	return got < 0 || !nr ? -1 : nr;
 }
 
 void frames_watch(struct gw_engine *e)

@@ -145,11 +145,13 @@ struct reader {
 	char *buf;
 	uint32_t cap, len, pos;
 	bool eof;
+	int err;
 };
 
 int reader_open(struct reader *r, const char *path, char *buf, uint32_t cap);
 /* The next line, NUL-terminated, without its newline; NULL at the end. A line over cap is cut. */
 char *reader_line(struct reader *r);
-void reader_close(struct reader *r);
+/* 0, or why the last line that was read was not the last of the file. */
+int reader_close(struct reader *r);
 
 #endif

@@ -25,6 +25,10 @@ static void reader_fill(struct reader *r)
 		r->eof = true;
 	else
 		r->len += (uint32_t)got;
+	if (got < 0) {
+		r->err = (int)got;
+		r->len = 0; /* half a line is none */
+	}
 }
 
 char *reader_line(struct reader *r)
@@ -49,7 +53,8 @@ char *reader_line(struct reader *r)
 	}
 }
 
-void reader_close(struct reader *r)
+int reader_close(struct reader *r)
 {
 	sys1(SYS_close, r->fd);
+	return r->err;
 }

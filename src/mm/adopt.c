@@ -204,10 +204,12 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 	while (!err && (n = mm->mmu->ops->scan(mm->mmu, &pos, end, run, (int)ARRAY_SIZE(run))) > 0)
 		for (int i = 0; i < n && !err; i++)
 			err = adopt_run(mm, &run[i], &seen);
+	if (err || n < 0)
+		return err ? err : n;
 	lock_acquire(&mm->lock);
 	range_gone(mm, seen, end);
 	lock_release(&mm->lock);
-	return err;
+	return 0;
 }
 
 /* ---- everything ---- */
@@ -263,7 +265,8 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 	int err = spans_load(mm);
 
 	node_rest(mm->nodes);
-	exclude_refresh(mm);
+	if (!err)
+		err = exclude_refresh(mm);
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
 		const struct span *s = &mm->spans.span[i];
 

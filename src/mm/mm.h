@@ -227,8 +227,8 @@ int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid);
 int exclude_del(struct mm *mm, uint64_t start, uint64_t end, uint32_t kind);
 /* In a forked child, on its only thread: the other threads are gone, this one has a new id. */
 void exclude_fork_child(struct mm *mm);
-/* Forget threads that are gone, find those that nobody named. */
-void exclude_refresh(struct mm *mm);
+/* Forget threads that are gone, find those that nobody named; an error: not all of them, so nothing may move. */
+int exclude_refresh(struct mm *mm);
 /* 0, -EACCES (opted out, a thread's), -EBUSY (pinned). mm->lock held. */
 int excluded_at(struct mm *mm, uint64_t start, uint64_t end);
 

@@ -82,7 +82,8 @@ static int move_look(struct mm *mm, uint64_t count, void *const *pages, const in
 	int err = spans_load(mm);
 
 	node_rest(mm->nodes);
-	exclude_refresh(mm);
+	if (!err)
+		err = exclude_refresh(mm);
 	for (uint64_t i = 0; i < count && !err; i++) {
 		uint64_t addr = ALIGN_DOWN((uint64_t)pages[i], PAGE_SIZE_);
 

@@ -83,15 +83,15 @@ int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, v
 	struct reader r;
 	struct area area;
 	char *line;
-	int err = reader_open(&r, "/proc/thread-self/maps", mm->line, LINE_BUFFER);
+	int err = reader_open(&r, "/proc/thread-self/maps", mm->line, LINE_BUFFER), cut;
 
 	if (err)
 		return err;
 	while (!err && (line = reader_line(&r)))
 		if (area_parse(mm, line, &area))
 			err = fn(mm, &area, arg);
-	reader_close(&r);
-	return err;
+	cut = reader_close(&r);
+	return err ? err : cut;
 }
 
 /* ---- spans ---- */
@@ -287,7 +287,7 @@ static void exclude_listed(struct mm *mm, const char *buf, long len)
 	}
 }
 
-void exclude_refresh(struct mm *mm)
+int exclude_refresh(struct mm *mm)
 {
 	char buf[2048] __attribute__((aligned(8)));
 	long got, fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -296,11 +296,12 @@ void exclude_refresh(struct mm *mm)
 	forget_dead_threads(mm);
 	lock_release(&mm->lock);
 	if (fd < 0)
-		return;
+		return (int)fd;
 	while ((got = sys3(SYS_getdents64, fd, buf, sizeof(buf))) > 0) {
 		lock_acquire(&mm->lock);
 		exclude_listed(mm, buf, got);
 		lock_release(&mm->lock);
 	}
 	sys1(SYS_close, fd);
+	return (int)got;
 }
