@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 
 #define KICK_SIGNAL 33U	/* libc's own, for single threads: a program can neither block nor await it */
+#define KICK_AGAIN_NS 100000000ULL	/* a signal that could not be sent is sent again */
 
 static void kick(struct gw_engine *e)
 {
@@ -121,8 +122,11 @@ int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
 		return fn(e, arg);
 	while ((err = post(e, p)) == -EAGAIN)
 		sleep_ns(1000000);
-	while (!err && !__atomic_load_n(&done, __ATOMIC_ACQUIRE))
-		futex_wait(&done, 0, 0);
+	while (!err && !__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
+		futex_wait(&done, 0, KICK_AGAIN_NS);
+		if (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+			kick(e);
+	}
 	return err ? err : ret;
 }
 
