@@ -5,6 +5,8 @@
 #include <errno.h>
 
 #define ISOLATE_AT_ONCE 4096U
+#define HELD_TRIES 50U		/* until pages that another request has are named as busy */
+#define HELD_PAUSE_NS 5000000ULL
 
 /* Where the pages of each node go; -1: they stay. */
 struct relative {
@@ -38,6 +40,12 @@ static bool misplaced(struct mm *mm, const struct relative *r, const struct page
 	return to >= 0 && to != page->node && may_move(mm, page) != -EACCES;
 }
 
+/* On another request's list: that one may end early, and leave it where it was. */
+static bool held(const struct page *page)
+{
+	return page->flags & PG_ISOLATED && page->flags & PG_PRESENT;
+}
+
 static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm, struct page *page, void *arg),
 		     void *arg)
 {
@@ -46,33 +54,58 @@ static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm,
 		return;
 	}
 	for (uint32_t i = 0; i < LEAF_PAGES; i++)
-		if (leaf[i].flags & PG_LRU)
+		if (leaf[i].flags & PG_LRU || held(&leaf[i]))
 			fn(mm, &leaf[i], arg);
 }
 
 struct isolate {
 	const struct relative *relative;
 	struct page_list *list;
+	struct progress *progress;
+	uint64_t at;
+	uint32_t tries;		/* left */
+	bool held;		/* something of this leaf is */
 };
 
 static void isolate_one(struct mm *mm, struct page *page, void *arg)
 {
 	struct isolate *iso = arg;
+	uint32_t nr = page_nr(page);
 
-	if (misplaced(mm, iso->relative, page))
-		isolate_lru_page(mm, page, iso->list);
+	if (!misplaced(mm, iso->relative, page) || !isolate_lru_page(mm, page, iso->list) || !held(page))
+		return;
+	iso->progress->failed[EBUSY] += nr;
+	iso->progress->failed_pages += nr;
+	mm->stats.failed[EBUSY] += nr;
+}
+
+static void held_one(struct mm *mm, struct page *page, void *arg)
+{
+	struct isolate *iso = arg;
+
+	iso->held = iso->held || (held(page) && misplaced(mm, iso->relative, page));
+}
+
+/* Nothing of this leaf is on a list of ours yet: what is on one is another request's, if there is one. */
+static bool leaf_held(struct mm *mm, struct page *leaf, struct isolate *iso)
+{
+	iso->held = false;
+	if (iso->tries && __atomic_load_n(&mm->users, __ATOMIC_RELAXED) > 1)
+		for_leaf(mm, leaf, held_one, iso);
+	return iso->held;
 }
 
 /* In address order, so that batches are runs. Returns false at the end of the books. */
-static bool isolate_some(struct mm *mm, const struct relative *r, uint64_t *at, struct page_list *list)
+static bool isolate_some(struct mm *mm, struct isolate *iso)
 {
-	struct isolate iso = { r, list };
 	struct page *leaf = NULL;
 
 	books_acquire(mm);
-	while (list->nr < ISOLATE_AT_ONCE && (leaf = leaf_next(&mm->pt, at, UINT64_MAX - HUGE_SIZE_))) {
-		for_leaf(mm, leaf, isolate_one, &iso);
-		*at += HUGE_SIZE_;
+	while (iso->list->nr < ISOLATE_AT_ONCE && (leaf = leaf_next(&mm->pt, &iso->at, UINT64_MAX - HUGE_SIZE_))) {
+		if (leaf_held(mm, leaf, iso))
+			break;
+		for_leaf(mm, leaf, isolate_one, iso);
+		iso->at += HUGE_SIZE_;
 	}
 	books_release(mm);
 	return leaf != NULL;
@@ -160,7 +193,7 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 	struct relative r = relative_of(from, to);
 	struct count count = { .relative = &r, .progress = rq->progress };
 	struct page_list list = { 0 }, rest = { 0 };
-	uint64_t at = 0;
+	struct isolate iso = { .relative = &r, .list = &list, .progress = rq->progress, .tries = HELD_TRIES };
 	bool more = true;
 	int err;
 
@@ -177,7 +210,12 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 		return 0;
 	}
 	while (more && !request_cancelled(rq)) {
-		more = isolate_some(mm, &r, &at, &list);
+		more = isolate_some(mm, &iso);
+		if (more && !list.head) { /* the next are held */
+			iso.tries--;
+			sleep_ns(HELD_PAUSE_NS);
+			continue;
+		}
 		migrate_pages(mm, &list, new_page_relative, &r, rq);
 		list_splice(mm, &rest, &list);
 	}
