@@ -164,7 +164,9 @@ static inline void *injector_run(void *arg)
 		struct seccomp_notif n = { 0 };
 		struct seccomp_notif_resp r = { 0 };
 
-		if (poll(&pfd, 1, -1) < 0 || pfd.revents & (POLLHUP | POLLERR))
+		if (poll(&pfd, 1, -1) < 0)
+			continue;
+		if (pfd.revents & (POLLHUP | POLLERR))
 			break; /* nobody has the filter any more */
 		if (ioctl(in->listener, SECCOMP_IOCTL_NOTIF_RECV, &n) < 0)
 			continue;

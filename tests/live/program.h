@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define PROGRAM_WHOLE 42	/* exit status of counters whose memory is right */
-#define HANG_MS 30000
+#define HANG_MS 60000
 #define TEXT 4096
 
 static char program_path[PATH_MAX], godwit_path[PATH_MAX];
@@ -106,6 +106,44 @@ static inline void programs_find(void)
 
 /* ---- a process with a deadline ---- */
 
+static inline void print_first_line(const char *format, pid_t pid, const char *task)
+{
+	char name[320], line[256] = "";
+	FILE *f;
+
+	snprintf(name, sizeof(name), format, pid, task);
+	f = fopen(name, "re");
+	if (f && fgets(line, sizeof(line), f))
+		line[strcspn(line, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	printf(" %s", line);
+}
+
+/* What every thread of a process waits for. */
+static inline void print_threads(pid_t pid)
+{
+	char name[64];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(name, sizeof(name), "/proc/%d/task", pid);
+	dir = opendir(name);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		printf("# %d/%s:", pid, entry->d_name);
+		print_first_line("/proc/%d/task/%s/comm", pid, entry->d_name);
+		print_first_line("/proc/%d/task/%s/wchan", pid, entry->d_name);
+		print_first_line("/proc/%d/task/%s/syscall", pid, entry->d_name);
+		printf("\n");
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static pid_t program_pid;	/* whose threads tell why something hangs */
+
 /* Its wait status, or -1 when it had to be killed. */
 static inline int await_end(pid_t pid, int ms)
 {
@@ -115,8 +153,10 @@ static inline int await_end(pid_t pid, int ms)
 	do
 		ready = poll(&end, 1, ms);
 	while (ready < 0 && errno == EINTR);
-	if (!ready)
+	if (!ready) {
+		print_threads(program_pid);
 		kill(pid, SIGKILL);
+	}
 	waitpid(pid, &status, 0);
 	close(fd);
 	return ready ? status : -1;
@@ -204,6 +244,7 @@ static inline void program_start(struct program *p, const char *last_node, befor
 		execl(godwit_path, "godwit", "run", "--node", "ram", "--node", last_node, "--", program_path, NULL);
 		_exit(126);
 	}
+	program_pid = p->pid;
 	close(in[0]);
 	close(out[1]);
 	p->in = in[1];
@@ -222,14 +263,20 @@ static inline bool program_says(struct program *p, const char *line)
 		double left = until - seconds();
 		ssize_t n;
 
-		if (left <= 0 || poll(&pfd, 1, (int)(left * 1e3) + 1) <= 0)
-			return false;
+		if (left <= 0)
+			break;
+		if (poll(&pfd, 1, (int)(left * 1e3) + 1) <= 0)
+			continue;
 		n = read(p->out, text + got, len - got);
 		if (n <= 0)
-			return false;
+			break;
 		got += (size_t)n;
 	}
-	return !memcmp(text, line, len);
+	if (got == len && !memcmp(text, line, len))
+		return true;
+	print_threads(program_pid);
+	printf("# it says \"%.*s\", %.1f s before time\n", (int)got, text, until - seconds());
+	return false;
 }
 
 static inline void program_told(struct program *p, char letter)

@@ -111,9 +111,20 @@ static void lines_come_whole_from_a_small_buffer(void **state)
 		nr++;
 	}
 	assert_int_equal(nr, 501);
-	reader_close(&r);
+	assert_int_equal(reader_close(&r), 0);
 	close(fd);
 	remove(path);
+}
+
+static void what_cannot_be_read_is_not_empty(void **state)
+{
+	char buf[64];
+	struct reader r;
+
+	(void)state;
+	assert_int_equal(reader_open(&r, "/tmp", buf, sizeof(buf)), 0);
+	assert_null(reader_line(&r));
+	assert_int_equal(reader_close(&r), -EISDIR);
 }
 
 /* ---- region.c ---- */
@@ -185,6 +196,7 @@ int main(void)
 		cmocka_unit_test(sizes_take_a_unit),
 		cmocka_unit_test(a_text_that_does_not_fit_is_left_alone),
 		cmocka_unit_test(lines_come_whole_from_a_small_buffer),
+		cmocka_unit_test(what_cannot_be_read_is_not_empty),
 		cmocka_unit_test(a_region_owns_what_it_gives),
 		cmocka_unit_test(a_lock_keeps_threads_apart),
 	};
