@@ -22,7 +22,7 @@
 
 #define OUT_TRIES 2	 /* while pages are out nobody waits for an event to pass */
 #define PAUSE_NS 5000ULL /* until the thread whose event was read has run on */
-#define BUSY_TRIES 3
+#define BUSY_TRIES 8U		/* a batch; then a copy */
 #define STARVED_PAUSE_NS 1000000ULL
 #define STARVED_TRIES 4096U /* for want of memory, before a page is given up: seconds */
 #define REFUSALS_MANY 50U   /* then the program is kept from refusing */
@@ -37,6 +37,13 @@ static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 
 /* ---- frames ---- */
 
+/* What cannot be dropped is not empty, though it counts so: slots_ready() sees to it before they are used. */
+static void slots_drop(struct mm *mm, struct half *h, uint64_t at, uint64_t len)
+{
+	if (mm->mmu->ops->drop(mm->mmu, at, len))
+		h->spoiled = true;
+}
+
 static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
 {
 	uint64_t from = h->base + h->full * a->unit, len = (nr - h->full) * a->unit, pos = from;
@@ -46,26 +53,33 @@ static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t
 	if (h->full >= nr)
 		return 0;
 	err = mm->mmu->ops->populate(mm->mmu, from, len);
-	if (err)
+	if (err) {
+		h->spoiled = true; /* some may be there */
 		return -ENOMEM;
+	}
 	if (a->unit == HUGE_SIZE_ && (mm->mmu->ops->scan(mm->mmu, &pos, from + len, &run, 1) != 1 ||
 				      !(run.bits & MMU_PG_HUGE) || run.end < from + len)) {
-		mm->mmu->ops->drop(mm->mmu, from, len);
+		slots_drop(mm, h, from, len);
 		return -ENOMEM;
 	}
 	h->full = nr;
 	return 0;
 }
 
-static void slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
+static int slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
 {
 	uint32_t most = a->slots - nr;
 
-	if (h->full <= most)
-		return;
-	mm->mmu->ops->drop(mm->mmu, h->base + most * a->unit, (h->full - most) * a->unit);
-	mm->stats.dropped += (h->full - most) * (a->unit / PAGE_SIZE_);
-	h->full = most;
+	if (h->full > most) {
+		slots_drop(mm, h, h->base + most * a->unit, (h->full - most) * a->unit);
+		mm->stats.dropped += (h->full - most) * (a->unit / PAGE_SIZE_);
+		h->full = most;
+	}
+	if (!h->spoiled)
+		return 0;
+	h->spoiled = false;
+	slots_drop(mm, h, h->base + h->full * a->unit, (a->slots - h->full) * a->unit);
+	return h->spoiled ? -ENOMEM : 0;
 }
 
 static struct arena *arena_for(struct mm *mm, int node, enum arena_class class, bool huge)
@@ -90,15 +104,17 @@ static int batch_prepare(struct mm *mm, struct batch *b, enum arena_class class)
 	err = frames_ready(mm, to, b->frame_half, b->want);
 	if (err)
 		return err;
-	slots_ready(mm, from, b->out_half, b->want);
+	err = slots_ready(mm, from, b->out_half, b->want);
+	if (err)
+		return err;
 	b->frames = b->frame_half->base + (b->frame_half->full - b->want) * b->unit;
 	b->out = b->out_half->base + b->out_half->full * b->unit;
 	return 0;
 }
 
-static void drop_slot(struct mm *mm, struct batch *b, uint64_t at)
+static void drop_slot(struct mm *mm, struct batch *b, struct half *h, uint64_t at)
 {
-	mm->mmu->ops->drop(mm->mmu, at, b->unit);
+	slots_drop(mm, h, at, b->unit);
 	mm->stats.dropped += b->unit / PAGE_SIZE_;
 }
 
@@ -121,7 +137,7 @@ static void settle_out(struct mm *mm, struct batch *b)
 		else if (keep && (b->unit == PAGE_SIZE_ || slot_is_huge(mm, slot(b->out, b, i))))
 			b->out_half->full++;
 		else
-			drop_slot(mm, b, slot(b->out, b, i));
+			drop_slot(mm, b, b->out_half, slot(b->out, b, i));
 	}
 }
 
@@ -137,7 +153,7 @@ static void settle_frames(struct mm *mm, struct batch *b)
 	b->frame_half->full -= b->nr - left;
 	for (uint32_t i = left; i < b->nr; i++)
 		if (b->state[i] != SLOT_IN) {
-			drop_slot(mm, b, slot(b->frames, b, i));
+			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
 			b->frame_half->full += BUG_BACK(BUG_DOUBLE_FREE);
 		}
 }
@@ -148,8 +164,8 @@ static void settle_frames(struct mm *mm, struct batch *b)
  */
 static void settle_exploded(struct mm *mm, struct batch *b)
 {
-	mm->mmu->ops->drop(mm->mmu, b->out, HUGE_SIZE_);
-	mm->mmu->ops->drop(mm->mmu, b->frames, HUGE_SIZE_);
+	slots_drop(mm, b->out_half, b->out, HUGE_SIZE_);
+	slots_drop(mm, b->frame_half, b->frames, HUGE_SIZE_);
 	b->frame_half->full--;
 }
 
@@ -402,9 +418,9 @@ static void page_lost(struct mm *mm, struct batch *b, uint32_t i)
  * What stopped a page from being moved in. The mapping has gone: so has the page. It has changed its
  * attributes (mprotect, mlock): a new page with the content is right. Anything else is tried again.
  */
-static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, int *busy)
+static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err)
 {
-	if (err == -EAGAIN || (err == -EBUSY && (*busy)-- > 0)) {
+	if (err == -EAGAIN || (err == -EBUSY && b->busy++ < BUSY_TRIES)) {
 		mm_drain_events_locked(mm);
 		return;
 	}
@@ -421,7 +437,7 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 		err = mm->mmu->ops->copy_in(mm->mmu, b->addr[i], slot(b->frames, b, i));
 		if (!err) {
 			/* the frame is still where it was */
-			drop_slot(mm, b, slot(b->frames, b, i));
+			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
 			mm->stats.copied_in++;
 		}
 	}
@@ -437,7 +453,7 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err, i
 		page_lost(mm, b, i);
 }
 
-static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr, int *busy)
+static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr)
 {
 	int err;
 	uint64_t done = move_run(mm, b->addr[i], slot(b->frames, b, i), nr * b->unit, !BUG_BACK(BUG_NO_WAKE), &err);
@@ -454,9 +470,9 @@ static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr, i
 	} else if (err == -EINVAL && nr > 1 && !n) {
 		/* the run crosses what are two mappings now: page by page */
 		for (uint32_t k = i; k < i + nr && b->state[k] == SLOT_OUT; k++)
-			remap_run(mm, b, k, 1, busy);
+			remap_run(mm, b, k, 1);
 	} else {
-		remap_refused(mm, b, i + n, err, busy);
+		remap_refused(mm, b, i + n, err);
 	}
 }
 
@@ -464,12 +480,11 @@ static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr, i
 static bool batch_remap(struct mm *mm, struct batch *b)
 {
 	bool all = true;
-	int busy = BUSY_TRIES;
 
 	for (uint32_t i = 0; i < b->nr; i++) {
 		if (b->state[i] != SLOT_OUT)
 			continue;
-		remap_run(mm, b, i, run_length(b, i, SLOT_OUT), &busy);
+		remap_run(mm, b, i, run_length(b, i, SLOT_OUT));
 		all = all && b->state[i] != SLOT_OUT;
 	}
 	for (uint32_t i = 0; i < b->nr && all; i++)
@@ -518,7 +533,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	uint32_t refused = 0;
 	int err = batch_prepare(mm, b, class);
 
-	b->starved = 0;
+	b->busy = b->starved = 0;
 	if (err) {
 		for (uint32_t i = 0; i < b->want; i++) {
 			b->state[i] = SLOT_STAYS;

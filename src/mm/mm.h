@@ -122,6 +122,7 @@ struct batch {
 	uint64_t out;			/* run of empty slots that pages leave into */
 	uint64_t frames;		/* run of frames that come in */
 	struct half *out_half, *frame_half;
+	uint32_t busy;			/* times that a page was refused as busy on its way in */
 	uint32_t starved;		/* tries to bring a page back for which there was no memory */
 	uint64_t spent;			/* ns, all but making frames ready, which only the first batches need */
 };

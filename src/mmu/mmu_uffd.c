@@ -208,14 +208,16 @@ static int64_t uffd_peek(struct mmu *m, uint64_t slot, uint64_t addr, uint64_t l
 
 /*
  * On tracked memory the kernel would ask the reader first, which may be the caller: so tracking stops
- * for the moment.
+ * for the moment. Where it cannot (a mapping is to be split, and there is no memory) nothing is done.
  */
 static int advise_untracked(struct mmu *m, uint64_t addr, uint64_t len, int advice)
 {
-	int tracked = uffd_untrack(m, addr, len), err, back;
+	int err = uffd_untrack(m, addr, len), back;
 
+	if (err)
+		return err;
 	err = (int)sys3(SYS_madvise, addr, len, advice);
-	back = tracked ? 0 : uffd_track(m, addr, len);
+	back = uffd_track(m, addr, len);
 	return err ? err : back;
 }
 

@@ -40,6 +40,7 @@ enum arena_class { ARENA_RW, ARENA_RWX, ARENA_LOCKED, ARENA_CLASSES };
 struct half {
 	uint64_t base;
 	uint32_t full;
+	bool spoiled;		/* above .full lies what could not be dropped */
 };
 
 struct arena {

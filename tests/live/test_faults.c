@@ -45,7 +45,10 @@ static const struct kind {
 	KIND("UFFDIO_UNREGISTER", SYS_ioctl, UFFDIO_UNREGISTER, 0, ENOMEM, EINVAL),
 	KIND("UFFDIO_MOVE", SYS_ioctl, MOVE, 0, ENOMEM, EAGAIN, EBUSY, EINTR),
 	KIND("UFFDIO_COPY", SYS_ioctl, UFFDIO_COPY, 0, ENOMEM, EAGAIN),
-	KIND("UFFDIO_COPY, of pages that do not come back", SYS_ioctl, UFFDIO_COPY, MOVES_FAIL, EAGAIN),
+	KIND("UFFDIO_COPY, when moves fail", SYS_ioctl, UFFDIO_COPY, MOVES_FAIL, EAGAIN),
+	KIND("UFFDIO_REGISTER, when moves fail", SYS_ioctl, UFFDIO_REGISTER, MOVES_FAIL, ENOMEM),
+	KIND("UFFDIO_UNREGISTER, when moves fail", SYS_ioctl, UFFDIO_UNREGISTER, MOVES_FAIL, ENOMEM),
+	KIND("madvise, when moves fail", SYS_madvise, ANY_COMMAND, MOVES_FAIL, ENOMEM, EAGAIN),
 	KIND("UFFDIO_WAKE", SYS_ioctl, UFFDIO_WAKE, ONLY_ONCE, EINVAL),
 	KIND("PAGEMAP_SCAN", SYS_ioctl, _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96), 0, ENOMEM, EINTR, EFAULT),
 	KIND("PROCMAP_QUERY", SYS_ioctl, _IOC(_IOC_READ | _IOC_WRITE, 'f', 17, 104), 0, ENOMEM, ESRCH, ENOTTY),
@@ -326,6 +329,10 @@ static void run_known(void)
 		{ "PAGEMAP_SCAN", ENOMEM, 1, FOR_EVER },
 		{ "read", EIO, 1, FOR_EVER },
 		{ "getdents64", ENOMEM, 1, FOR_EVER },
+		/* a page that was refused as busy again and again was tried for ever */
+		{ "UFFDIO_MOVE", EBUSY, 101, FOR_EVER },
+		/* what could not be untracked was dropped all the same: its event waited for the reader, that for us */
+		{ "UFFDIO_UNREGISTER, when moves fail", ENOMEM, 1, FOR_EVER },
 		/* a request whose wake-up was lost waited for ever */
 		{ "tgkill", EAGAIN, 1, 1 },
 	};
