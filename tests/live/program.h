@@ -43,6 +43,17 @@ static inline bool long_wanted(void)
 	return s && *s && strcmp(s, "0");
 }
 
+/* From 0 to n - 1. */
+static inline unsigned int below(unsigned int n)
+{
+	static uint64_t seed = 88172645463325252ULL;
+
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (unsigned int)(seed % n);
+}
+
 static inline void pause_ms(unsigned int ms)
 {
 	usleep(ms * 1000);

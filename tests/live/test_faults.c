@@ -282,16 +282,6 @@ static void run(size_t k, const struct shots *s)
 
 /* ---- which runs ---- */
 
-static uint64_t seed = 88172645463325252ULL;
-
-static unsigned int below(unsigned int n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned int)(seed % n);
-}
-
 /* Round by round: once at the 1st call, from a later one on, once later, from the 1st on, the 2nd; then anything. */
 static struct shots shots_of(size_t k, unsigned int round)
 {
@@ -350,10 +340,6 @@ static void report(size_t k)
 	struct tally *t = &tally[k];
 	char text[200];
 
-	if (!t->runs) {
-		printf("ok %d - %s # SKIP no time: the machine is busy\n", ++tap_nr, kinds[k].name);
-		return;
-	}
 	if (!t->most) {
 		printf("ok %d - %s # SKIP the engine makes no such call\n", ++tap_nr, kinds[k].name);
 		return;
@@ -371,7 +357,7 @@ static void on_term(int nr)
 static int run_all(void)
 {
 	bool lasting = long_wanted();
-	unsigned int rounds = lasting ? 30 : 100, runs = 0, whole = 0, calls = 0, hangs = 0;
+	unsigned int rounds = lasting ? 30 : 100, late = 0, runs = 0, whole = 0, calls = 0, hangs = 0;
 	double until = seconds() + (lasting ? 1e9 : SHORT_SECONDS);
 
 	signal(SIGTERM, on_term);
@@ -380,18 +366,25 @@ static int run_all(void)
 		for (size_t k = 0; k < KINDS && seconds() < until && !stopped; k++) {
 			struct shots s = shots_of(k, round);
 
-			run(k, &s);
+			if (round || lasting || !tally[k].runs)
+				run(k, &s);
 		}
 		if (lasting)
 			printf("# round %u of %u\n", round + 1, rounds);
 	}
 	for (size_t k = 0; k < KINDS; k++) {
+		if (!tally[k].runs) {
+			late++;
+			continue;
+		}
 		report(k);
 		runs += tally[k].runs;
 		whole += tally[k].whole;
 		calls += tally[k].calls;
 		hangs += tally[k].hangs;
 	}
+	if (late)
+		printf("ok %d - %u more kinds # SKIP no time: the machine is busy\n", ++tap_nr, late);
 	printf("# %u calls injected in %u runs, %u times the program whole, %u hangs\n", calls, runs, whole, hangs);
 	return tap_end();
 }

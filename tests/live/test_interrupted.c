@@ -18,15 +18,6 @@
 static struct program program;
 static bool alive;
 static double quick = 0.02;	/* seconds that a migration takes at most */
-static uint64_t seed = 0x2545f4914f6cdd1dULL;
-
-static unsigned int below(unsigned int n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned int)(seed % n);
-}
 
 /* ---- what is wanted of the command ---- */
 
