@@ -155,8 +155,7 @@ static bool left_clean(void)
 /* It verifies its memory, and then all of it moves again. */
 static bool goes_on(const struct command *interrupted)
 {
-	bool all = false;
-	struct command c;
+	struct command c, before = { .status = -1 };
 
 	program_told(&program, 'v');
 	if (!program_says(&program, "good\n"))
@@ -166,10 +165,10 @@ static bool goes_on(const struct command *interrupted)
 
 		migrate_start(&c, node ? "1" : "0", false);
 		command_end(&c);
-		all = exited(c.status, 0);
+		before = node ? c : before;
 		quick = seconds() - began > quick ? seconds() - began : quick * 0.95;
-		if (!finished(&c) || (!node && all && json_number(c.out, "pages_total") < 512))
-			return complain("it cannot be migrated again", &c);
+		if (!finished(&c) || (!node && exited(before.status, 0) && json_number(c.out, "pages_total") < 512))
+			return complain("before", &before) || complain("it cannot be migrated again", &c);
 	}
 	return true;
 }
