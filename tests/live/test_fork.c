@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define PAGES 2048UL		/* 4 KiB ones; and as many in THPs */
-#define CHILD_SECONDS 10
+#define CHILD_SECONDS 30	/* on a busy machine a new process may wait some for its first turn */
 
 extern char **environ;
 
@@ -379,7 +379,7 @@ int main(int argc, char **argv)
 		return atoi(argv[2]);
 	if (argc > 1 && !strcmp(argv[1], "--descriptors"))
 		return open_descriptors();
-	alarm(60);
+	alarm(110);
 	own_path = argv[0];
 	before = descriptors_after_exec();
 	inside = open_descriptors();
