@@ -352,7 +352,7 @@ int main(int argc, char **argv)
 	hold_install(w.mover.e);
 	mem_make(&w);
 	writer_begin(&w);
-	rounds(&w, long_form() ? 336 : 9);
+	rounds(&w, long_form() ? 336 : 6);
 	tap(met_every_step(&w), "forks met every step");
 	tap(notices(&w), "a child that is not given the pages in flight finds it out");
 	moved = moving_end(&w.mover, "forks");
