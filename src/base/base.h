@@ -144,12 +144,12 @@ struct reader {
 	int fd;
 	char *buf;
 	uint32_t cap, len, pos;
-	bool eof;
+	bool eof, cut;
 	int err;
 };
 
 int reader_open(struct reader *r, const char *path, char *buf, uint32_t cap);
-/* The next line, NUL-terminated, without its newline; NULL at the end. A line over cap is cut. */
+/* The next line, NUL-terminated, without its newline; NULL at the end. A line over cap is cut, and its rest skipped. */
 char *reader_line(struct reader *r);
 /* 0, or why the last line that was read was not the last of the file. */
 int reader_close(struct reader *r);

@@ -31,8 +31,23 @@ static void reader_fill(struct reader *r)
 	}
 }
 
+/* What is left of a line that was cut is no line. */
+static void rest_skip(struct reader *r)
+{
+	char *nl;
+
+	while (!(nl = memchr(r->buf, '\n', r->len)) && !r->eof) {
+		r->pos = r->len;
+		reader_fill(r);
+	}
+	r->pos = nl ? (uint32_t)(nl + 1 - r->buf) : r->len;
+	r->cut = false;
+}
+
 char *reader_line(struct reader *r)
 {
+	if (r->cut)
+		rest_skip(r);
 	for (;;) {
 		char *line = r->buf + r->pos;
 		char *nl = memchr(line, '\n', r->len - r->pos);
@@ -46,6 +61,7 @@ char *reader_line(struct reader *r)
 			if (r->pos == r->len)
 				return NULL;
 			r->buf[r->len] = '\0';
+			r->cut = !r->eof;
 			r->pos = r->len;
 			return line;
 		}

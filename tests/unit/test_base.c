@@ -127,6 +127,29 @@ static void what_cannot_be_read_is_not_empty(void **state)
 	assert_int_equal(reader_close(&r), -EISDIR);
 }
 
+static void the_rest_of_a_line_that_was_cut_is_no_line(void **state)
+{
+	char buf[64], path[] = "/tmp/godwit-reader-XXXXXX";
+	struct reader r;
+	int fd = mkstemp(path), nr = 0;
+	char *line;
+
+	(void)state;
+	for (int len = 1; len < 300; len++)
+		dprintf(fd, "good %*d\n", len, len);
+	lseek(fd, 0, SEEK_SET);
+	assert_int_equal(reader_open(&r, path, buf, sizeof(buf)), 0);
+	while ((line = reader_line(&r))) {
+		assert_memory_equal(line, "good ", 5);
+		assert_in_range(strlen(line), 6, sizeof(buf) - 1);
+		nr++;
+	}
+	assert_int_equal(nr, 299);
+	reader_close(&r);
+	close(fd);
+	remove(path);
+}
+
 /* ---- region.c ---- */
 
 static void a_region_owns_what_it_gives(void **state)
@@ -197,6 +220,7 @@ int main(void)
 		cmocka_unit_test(a_text_that_does_not_fit_is_left_alone),
 		cmocka_unit_test(lines_come_whole_from_a_small_buffer),
 		cmocka_unit_test(what_cannot_be_read_is_not_empty),
+		cmocka_unit_test(the_rest_of_a_line_that_was_cut_is_no_line),
 		cmocka_unit_test(a_region_owns_what_it_gives),
 		cmocka_unit_test(a_lock_keeps_threads_apart),
 	};
