@@ -114,14 +114,14 @@ static void visit(struct scan *scan, const struct place *place, int dir, int pid
 
 	if (err || pid == getpid())
 		return;
-	err = ctl_connect(&scan->client, path, ANSWER_TIMEOUT_MS, &scan->msg);
+	err = ctl_connect(&scan->client, path, pid, ANSWER_TIMEOUT_MS, &scan->msg);
 	if (!err) {
 		print_process(scan, pid, true);
 		ctl_close(&scan->client);
 	} else if (err == -ECONNREFUSED && process_gone(pid)) {
 		if (place->uid == geteuid())
 			unlinkat(dir, name, 0);
-	} else if (err != -ECONNREFUSED && err != -ENOENT && err != -ECONNRESET) {
+	} else if (err != -ECONNREFUSED && err != -ENOENT && err != -ECONNRESET && err != -ESRCH) {
 		print_process(scan, pid, false);
 	}
 }

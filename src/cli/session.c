@@ -53,10 +53,12 @@ static int try_place(struct session *s, const struct place *place)
 	if (!err)
 		err = ctl_socket_path(path, sizeof(path), place->base, s->pid);
 	if (!err)
-		err = ctl_connect(&s->client, path, SESSION_TIMEOUT_MS, &s->msg);
-	if (err == -ECONNREFUSED || err == -ENAMETOOLONG)
+		err = ctl_connect(&s->client, path, s->pid, SESSION_TIMEOUT_MS, &s->msg);
+	if (err == -ECONNREFUSED || err == -ENOTSOCK || err == -ENAMETOOLONG)
 		return -ENOENT;
-	if (err && err != -ENOENT)
+	if (err == -ESRCH)
+		say_error("%s: PID %d listens there, not PID %d: nothing was asked of it", path, s->client.peer, s->pid);
+	else if (err && err != -ENOENT)
 		session_error(s, err);
 	return err;
 }

@@ -7,14 +7,13 @@
 #include "control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
-
-#define CONNECT_PAUSE_MS 5
 
 _Static_assert(sizeof(struct ctl_stat) <= CTL_LEN_MAX, "STAT_OK fits in a message");
 _Static_assert(sizeof(struct ctl_move) + CTL_MOVE_MAX * sizeof(struct ctl_move_entry) <= CTL_LEN_MAX,
@@ -218,18 +217,37 @@ void ctl_close(struct ctl_client *c)
 	c->fd = -1;
 }
 
-/* connect(2) to a Unix socket does not wait when the queue is full, it says EAGAIN. */
+/*
+ * Who waits inside of connect(2) for room in the queue gets it in turn; a socket that does not block is told
+ * EAGAIN, and whoever comes just then is first. So it blocks until it is connected.
+ */
 static int connect_until(int fd, const struct sockaddr_un *sun, int64_t deadline)
 {
 	for (;;) {
+		int64_t left = deadline - now_ms();
+		struct timeval tv = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
+
+		if (left <= 0)
+			return -ETIMEDOUT;
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
 		if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0)
-			return 0;
+			break;
 		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
-		if (now_ms() >= deadline)
-			return -ETIMEDOUT;
-		poll(NULL, 0, CONNECT_PAUSE_MS);
 	}
+	return fcntl(fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
+}
+
+/* The kernel knows who listens, whatever the path led to and the other end says of itself. */
+static int peer_check(struct ctl_client *c, int pid)
+{
+	struct ucred peer = { .pid = 0 };
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return -errno;
+	c->peer = peer.pid;
+	return peer.pid == pid ? 0 : -ESRCH;
 }
 
 static int open_socket(struct ctl_client *c, const char *path)
@@ -240,7 +258,7 @@ static int open_socket(struct ctl_client *c, const char *path)
 	if (len >= sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(sun.sun_path, path, len + 1);
-	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		return -errno;
 	return connect_until(c->fd, &sun, now_ms() + c->timeout_ms);
@@ -263,7 +281,7 @@ static int say_hello(struct ctl_client *c, struct ctl_message *msg)
 	return 0;
 }
 
-int ctl_connect(struct ctl_client *c, const char *path, int timeout_ms, struct ctl_message *msg)
+int ctl_connect(struct ctl_client *c, const char *path, int pid, int timeout_ms, struct ctl_message *msg)
 {
 	int err;
 
@@ -271,6 +289,8 @@ int ctl_connect(struct ctl_client *c, const char *path, int timeout_ms, struct c
 	c->fd = -1;
 	c->timeout_ms = timeout_ms;
 	err = open_socket(c, path);
+	if (!err)
+		err = peer_check(c, pid);
 	if (!err)
 		err = say_hello(c, msg);
 	if (err)

@@ -62,6 +62,7 @@ struct ctl_message {
 struct ctl_client {
 	int fd;			/* -1: not connected */
 	int timeout_ms;		/* a silence longer than this is -ETIMEDOUT */
+	int peer;		/* the process that listens; valid after -ESRCH */
 	struct ctl_hello hello;	/* valid after ctl_connect() */
 	struct ctl_error error;	/* valid after -EREMOTEIO */
 };
@@ -73,11 +74,15 @@ struct ctl_client {
  *   -EREMOTEIO        the engine answered ERROR: see client.error
  *   -EPROTONOSUPPORT  the other end speaks another version of the protocol
  *   -EPROTO           the other end does not speak the protocol
+ *   -ESRCH            ctl_connect(): another process than pid listens there; nothing was said to it
  * After any of them but -EREMOTEIO the connection is of no more use; ctl_close() is the caller's.
  */
 
-/* Connect to the socket at path and say HELLO. On error the client is closed. */
-int ctl_connect(struct ctl_client *c, const char *path, int timeout_ms, struct ctl_message *msg);
+/*
+ * Connect to the socket at path, on which nobody but process pid may listen, and say HELLO. On error the
+ * client is closed.
+ */
+int ctl_connect(struct ctl_client *c, const char *path, int pid, int timeout_ms, struct ctl_message *msg);
 
 /* Send a message whose body is the nr_parts parts one after the other (at most 2). */
 int ctl_send(struct ctl_client *c, enum ctl_type type, const struct iovec *part, int nr_parts);

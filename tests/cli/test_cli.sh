@@ -138,10 +138,11 @@ for line in sys.stdin:
     print('good' if good else 'bad', flush=True)
 PY
 
-# An impostor: python3 fake.py PATH WHAT listens on PATH and answers every connection with WHAT.
+# An impostor: python3 fake.py DIR WHAT [PID] listens on DIR/PID.sock, as itself unless told, and answers with WHAT.
 cat >"$TMP/fake.py" <<'PY'
 import os, socket, struct, sys, time
-path, what, pid = sys.argv[1], sys.argv[2], int(sys.argv[3])
+what, pid = sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else os.getpid()
+path = '%s/%d.sock' % (sys.argv[1], pid)
 NODE, COMM = 88, 16
 def message(kind, body, magic=0x54495747, version=1, length=None):
     return struct.pack('=IHHII', magic, version, kind, len(body) if length is None else length, 0) + body
@@ -168,6 +169,8 @@ def serve(sock):
         sock.sendall(message(71, struct.pack('=i124s', -13, b'not for you\x1b[2J')))
     elif what == 'silence':
         time.sleep(60)
+    elif what == 'listen':
+        print('heard' if sock.recv(1) else 'hung up', flush=True)
 server = socket.socket(socket.AF_UNIX)
 server.bind(path)
 server.listen(8)
@@ -676,21 +679,63 @@ test_directory() {
 	ok "a process is found by its own XDG_RUNTIME_DIR when ours is another" exits 0
 }
 
-# impostor WHAT SENTENCE WORDS
-impostor() {
-	local path=$XDG_RUNTIME_DIR/godwit/$PLAIN.sock fake
-
-	rm -f "$path" "$TMP/fake.out"
-	python3 -u "$TMP/fake.py" "$path" "$1" $PLAIN >"$TMP/fake.out" 2>&1 &
+# start_fake WHAT [PID]: its pid in $fake
+start_fake() {
+	rm -f "$TMP/fake.out"
+	python3 -u "$TMP/fake.py" "$XDG_RUNTIME_DIR/godwit" "$@" >"$TMP/fake.out" 2>&1 &
 	fake=$!
 	track $fake
 	for _ in $(seq 100); do
 		grep -qs listening "$TMP/fake.out" && break
 		sleep 0.05
 	done
-	refuses "$2" "$3" stat $PLAIN
+}
+
+# impostor WHAT SENTENCE WORDS
+impostor() {
+	local fake
+
+	start_fake "$1"
+	refuses "$2" "$3" stat $fake
 	end_process $fake
-	rm -f "$path"
+	rm -f "$XDG_RUNTIME_DIR/godwit/$fake.sock"
+}
+
+# Sockets in the directory that are not what their names say.
+test_stale_sockets() {
+	local dir=$XDG_RUNTIME_DIR/godwit fake none="PID $PLAIN has no godwit engine"
+
+	start_fake listen $PLAIN
+	refuses "a socket on which another process listens is refused" "PID $fake listens there, not PID $PLAIN" stat $PLAIN
+	godwit ps --json
+	ok "ps does not show it" eval 'exits 0 && ! out_has "\"pid\":$PLAIN,"'
+	ok "and nothing was said to it" eval 'grep -q listening "$TMP/fake.out" && ! grep -q heard "$TMP/fake.out"'
+	end_process $fake
+
+	refuses "a socket that nobody listens on any more, of a pid that was given anew, is no engine" "$none" stat $PLAIN
+	godwit ps --json
+	ok "ps neither shows it nor removes what may be about to listen" eval \
+		'exits 0 && ! out_has "\"pid\":$PLAIN," && [ -S "$dir/$PLAIN.sock" ]'
+	rm -f "$dir/$PLAIN.sock"
+
+	ln -s "$MEM.sock" "$dir/$PLAIN.sock"
+	refuses "a symbolic link to another engine's socket is refused" "PID $MEM listens there, not PID $PLAIN" stat $PLAIN
+	godwit ps --json
+	ok "ps shows that engine once" eval 'exits 0 && [ "$(grep -c "\"pid\":$MEM," "$TMP/out")" = 1 ] && ! out_has "\"pid\":$PLAIN,"'
+	rm -f "$dir/$PLAIN.sock"
+
+	echo precious >"$TMP/precious"
+	ln -s "$TMP/precious" "$dir/$PLAIN.sock"
+	refuses "a symbolic link to a file is no engine" "$none" stat $PLAIN
+	rm -f "$dir/$PLAIN.sock"
+	cp "$TMP/precious" "$dir/$PLAIN.sock"
+	refuses "a plain file is no engine" "$none" stat $PLAIN
+	godwit ps
+	ok "ps passes over it" eval 'exits 0 && [ ! -s "$TMP/err" ] && [ -f "$dir/$PLAIN.sock" ]'
+	rm -f "$dir/$PLAIN.sock"
+	mkdir "$dir/$PLAIN.sock"
+	refuses "a directory is no engine" "$none" stat $PLAIN
+	rmdir "$dir/$PLAIN.sock"
 }
 
 test_impostors() {
@@ -736,6 +781,7 @@ if [ $? = 0 ]; then
 	test_foreign_user
 	test_directory
 	test_impostors
+	test_stale_sockets
 	exec 6>&-
 	{ wait "$MEM"; } 2>/dev/null
 	rc=$?
