@@ -5,6 +5,11 @@
  *
  * A client is in one of three moods: reading a message, waiting for the job it asked for, or being
  * written to. While its output is not taken, or its job runs, nothing but CANCEL is looked at.
+ *
+ * Clients are not trusted to be few, quick or quiet. Each has a share of the thread's time (share_take),
+ * so has the accepting of new ones, and the jobs are counted. When all places are taken the next comer gets
+ * that of the client which has not been heard of for the longest time (client_spare), but of none whose
+ * request is under way. Without such a crowd a client may be as slow as it likes.
  */
 #include "control/control.h"
 
@@ -12,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,11 +26,24 @@
 #include <sys/un.h>
 
 #define CLIENTS 16
+#define JOBS_AT_ONCE 12	/* of all clients: four places are always left for short questions */
 #define TICK_MS 100
+#define CROWD_TICK_MS 10	/* while somebody has been put off */
+#define SHARE_NS 10000000ULL
+#define SHARE_CLIENT 16U	/* readings and messages of one client in SHARE_NS */
+#define SHARE_COMERS 16U	/* new connections in SHARE_NS */
+#define STAY_NS 100000000ULL	/* that long a client may stay whoever waits: most are gone after 5 ms */
+#define LISTING_NS 200000000ULL	/* and that long a listing is kept for one who does not take it */
 #define LISTING_BYTES (64UL << 20)
 #define LISTING_STEP (1UL << 20)
 
 enum wish { WISH_NONE, WISH_MIGRATE, WISH_MOVE, WISH_AREAS };
+
+/* How much was taken in the current SHARE_NS. */
+struct share {
+	uint64_t slice;
+	uint32_t taken;
+};
 
 struct client {
 	struct server *server;
@@ -35,6 +54,10 @@ struct client {
 	enum wish wish;
 	struct gw_job *job;
 	bool shut;		/* gone: free it when its job has ended */
+	bool put_off;		/* there is more to read: at the next tick */
+	struct share share;
+	uint64_t came, heard;	/* when: its connection, its last message or the end of its last job */
+	uint64_t ticket;	/* its turn among those who wait for a listing; 0: it does not */
 	struct ctl_move move;
 	void *page[CTL_MOVE_MAX];
 	int node[CTL_MOVE_MAX], status[CTL_MOVE_MAX];
@@ -46,10 +69,15 @@ struct server {
 	struct gw_engine *e;
 	int fd;
 	bool accepting;
+	int comer;		/* accepted, without a place yet; -1: none */
+	struct share share;
 	uint32_t nr_jobs;
+	uint32_t tick_ms;
+	uint64_t tell_due;
 	struct client *lister;	/* whose areas are being listed; one at a time */
 	char *listing;		/* LISTING_BYTES of addresses, used as far as a listing needs */
-	uint64_t listed;
+	uint64_t listed, listed_at;
+	uint64_t tickets;
 	struct client *client;	/* CLIENTS of them */
 };
 
@@ -64,10 +92,45 @@ static struct {
 	char path[CTL_PATH_MAX];
 } here __attribute__((section("gw_data"))) = { .pid = 0 };
 
-/* ---- writing ---- */
-
 static void client_close(struct client *c);
 static void client_run(struct client *c);
+static void on_tick(struct gw_engine *e, void *arg);
+
+/* ---- time ---- */
+
+static bool share_take(struct share *s, uint32_t most)
+{
+	uint64_t slice = clock_ns() / SHARE_NS;
+
+	if (s->slice != slice)
+		*s = (struct share){ .slice = slice };
+	if (s->taken == most)
+		return false;
+	s->taken++;
+	return true;
+}
+
+static void tick_set(struct server *s, uint32_t ms)
+{
+	if (ms == s->tick_ms)
+		return;
+	s->tick_ms = ms;
+	gw_tick(s->e, ms, ms ? on_tick : NULL, s);
+}
+
+static void put_off(struct client *c)
+{
+	c->put_off = true;
+	tick_set(c->server, CROWD_TICK_MS);
+}
+
+/* ---- writing ---- */
+
+static void listing_end(struct server *s)
+{
+	s->lister = NULL;
+	sys3(SYS_madvise, s->listing, ALIGN_UP(s->listed, 4096), MADV_DONTNEED);
+}
 
 static void client_flush(struct client *c)
 {
@@ -83,11 +146,8 @@ static void client_flush(struct client *c)
 		}
 		c->out_at += (uint64_t)n;
 	}
-	if (c->server->lister == c && !c->job && c->wish == WISH_NONE) {
-		/* the listing has been taken: its memory goes back */
-		c->server->lister = NULL;
-		sys3(SYS_madvise, c->server->listing, ALIGN_UP(c->server->listed, 4096), MADV_DONTNEED);
-	}
+	if (c->server->lister == c && !c->job && c->wish == WISH_NONE)
+		listing_end(c->server);
 }
 
 static void head_fill(struct ctl_header *h, enum ctl_type type, uint32_t len)
@@ -121,8 +181,6 @@ static void reply_error(struct client *c, int err, const char *text)
 
 /* ---- jobs ---- */
 
-static void on_tick(struct gw_engine *e, void *arg);
-
 /* Jobs are looked after by the clock: their ends are seen at the next tick, or at once by the kick. */
 static int job_kicked(struct gw_engine *e, void *arg)
 {
@@ -137,11 +195,13 @@ static void kick(void *arg)
 	gw_post(s->e, job_kicked, s);
 }
 
+static const char too_many[] = "too many requests at once: try again";
+
 static bool job_begun(struct client *c, enum wish wish, int err)
 {
 	if (err) {
 		reply_error(c, err,
-			    err == -EAGAIN   ? "too many requests at once: try again"
+			    err == -EAGAIN   ? too_many
 			    : err == -EINVAL ? "no such node"
 					     : "cannot start");
 		c->job = NULL;
@@ -149,7 +209,9 @@ static bool job_begun(struct client *c, enum wish wish, int err)
 	}
 	c->wish = wish;
 	if (!c->server->nr_jobs++)
-		gw_tick(c->server->e, TICK_MS, on_tick, c->server);
+		c->server->tell_due = clock_ns() + TICK_MS * 1000000ULL;
+	if (!c->server->tick_ms)
+		tick_set(c->server, TICK_MS);
 	return true;
 }
 
@@ -158,8 +220,8 @@ static void job_over(struct client *c)
 	gw_job_end(c->job);
 	c->job = NULL;
 	c->wish = WISH_NONE;
-	if (!--c->server->nr_jobs)
-		gw_tick(c->server->e, 0, NULL, NULL);
+	c->heard = clock_ns();
+	c->server->nr_jobs--;
 }
 
 static void finish_migrate(struct client *c)
@@ -202,10 +264,11 @@ static void finish_areas(struct client *c)
 	gw_job_progress(c->job, &res);
 	job_over(c);
 	if (res.error) {
-		s->lister = NULL;
+		listing_end(s);
 		reply_error(c, res.error, "the mappings cannot be listed");
 		return;
 	}
+	s->listed_at = clock_ns();
 	head_fill((struct ctl_header *)(void *)(s->listing + s->listed), CTL_AREAS_END, 0);
 	s->listed += sizeof(struct ctl_header);
 	c->out = s->listing;
@@ -219,7 +282,7 @@ static void finish(struct client *c)
 	if (c->shut) {
 		job_over(c);
 		if (c->server->lister == c)
-			c->server->lister = NULL;
+			listing_end(c->server);
 		c->shut = false;
 	} else if (c->wish == WISH_MIGRATE) {
 		finish_migrate(c);
@@ -238,23 +301,40 @@ static void tell_progress(struct client *c)
 	reply_send(c, CTL_PROGRESS, sizeof(struct gw_migrate_result));
 }
 
+static void look_after(struct client *c, bool tell)
+{
+	bool more = c->put_off;
+
+	if (c->job && gw_job_progress(c->job, NULL) && (c->shut || c->out_at == c->out_len)) {
+		finish(c);
+		more = true;
+	} else if (c->job && tell) {
+		tell_progress(c);
+	}
+	c->put_off = false;
+	if (more)
+		client_run(c);
+}
+
+static void comer_settle(struct server *s);
+
 static void on_tick(struct gw_engine *e, void *arg)
 {
 	struct server *s = arg;
+	uint64_t now = clock_ns();
+	bool tell = now >= s->tell_due, crowd;
 
 	(void)e;
-	for (int i = 0; i < CLIENTS; i++) {
-		struct client *c = &s->client[i];
-
-		if (!c->job)
-			continue;
-		if (!gw_job_progress(c->job, NULL)) {
-			tell_progress(c);
-		} else if (c->shut || c->out_at == c->out_len) {
-			finish(c);
-			client_run(c);
-		}
-	}
+	if (tell)
+		s->tell_due = now + TICK_MS * 1000000ULL;
+	for (int i = 0; i < CLIENTS; i++)
+		look_after(&s->client[i], tell);
+	if (!s->accepting && s->fd >= 0)
+		comer_settle(s);
+	crowd = !s->accepting && s->fd >= 0;
+	for (int i = 0; i < CLIENTS; i++)
+		crowd |= s->client[i].put_off;
+	tick_set(s, crowd ? CROWD_TICK_MS : s->nr_jobs ? TICK_MS : 0);
 }
 
 /* ---- requests ---- */
@@ -312,15 +392,32 @@ static int list_area(const struct gw_area *area, void *arg)
 	return 0;
 }
 
+/* One listing at a time, in the order in which they were asked for. */
+static bool listing_turn(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (!c->ticket)
+		c->ticket = ++s->tickets;
+	if (s->lister && !s->lister->job && clock_ns() - s->listed_at > LISTING_NS)
+		client_close(s->lister);
+	for (int i = 0; i < CLIENTS; i++)
+		if (s->client[i].fd >= 0 && s->client[i].ticket && s->client[i].ticket < c->ticket)
+			return false;
+	if (s->lister)
+		return false;
+	c->ticket = 0;
+	return true;
+}
+
 static void ask_areas(struct client *c)
 {
 	struct server *s = c->server;
 
 	if (!s->listing)
 		s->listing = gw_memory(s->e, LISTING_BYTES);
-	if (!s->listing || s->lister) {
-		reply_error(c, s->listing ? -EAGAIN : -ENOMEM,
-			    "the mappings are being listed for another client: try again");
+	if (!s->listing) {
+		reply_error(c, -ENOMEM, "no memory to list the mappings in");
 		return;
 	}
 	s->lister = c;
@@ -358,12 +455,33 @@ static bool options_fit(const struct gw_migrate_options *opt)
 	return opt->size <= sizeof(*opt) && opt->form <= GW_FORM_TRANSACTIONAL;
 }
 
+/* Those whose job has ended, and who do not take what they were told before, have been waited for long enough. */
+static bool jobs_are_many(struct server *s)
+{
+	if (s->nr_jobs < JOBS_AT_ONCE)
+		return false;
+	for (int i = 0; i < CLIENTS; i++) {
+		struct client *c = &s->client[i];
+
+		if (c->fd >= 0 && c->job && c->out_at < c->out_len && gw_job_progress(c->job, NULL))
+			client_close(c);
+	}
+	return true;
+}
+
+static bool wants_job(const struct ctl_header *h)
+{
+	return h->type == CTL_AREAS || h->type == CTL_MIGRATE || h->type == CTL_MOVE;
+}
+
 static void ask(struct client *c, const struct ctl_header *h, const void *body)
 {
 	const struct ctl_migrate *migrate = body;
 	const struct ctl_move *move = body;
 
-	if (h->type == CTL_HELLO && !h->len)
+	if (wants_job(h) && jobs_are_many(c->server))
+		reply_error(c, -EAGAIN, too_many);
+	else if (h->type == CTL_HELLO && !h->len)
 		ask_hello(c);
 	else if (h->type == CTL_STAT && !h->len)
 		ask_stat(c);
@@ -402,6 +520,11 @@ static bool client_message(struct client *c)
 		return false;
 	if (busy && h.type != CTL_CANCEL)
 		return false;
+	if (!share_take(&c->share, SHARE_CLIENT) || (h.type == CTL_AREAS && !h.len && !listing_turn(c))) {
+		put_off(c);
+		return false;
+	}
+	c->heard = clock_ns();
 	if (h.type == CTL_CANCEL && c->job)
 		gw_job_cancel(c->job);
 	else
@@ -412,10 +535,10 @@ static bool client_message(struct client *c)
 	return true;
 }
 
-/* Read and answer until there is nothing more to read, or the turn is not the client's. */
+/* Read and answer until there is nothing more to read, or the turn is not the client's, or its share is used up. */
 static void client_run(struct client *c)
 {
-	while (c->fd >= 0) {
+	while (c->fd >= 0 && !c->put_off) {
 		uint64_t room = sizeof(c->in) - c->got;
 		long n = sys6(SYS_recvfrom, c->fd, SYS_ARG(c->in + c->got), SYS_ARG(room), MSG_DONTWAIT, 0, 0);
 
@@ -424,9 +547,19 @@ static void client_run(struct client *c)
 			return;
 		}
 		c->got += n > 0 ? (uint32_t)n : 0;
-		if (!client_message(c) && n <= 0)
+		if (n > 0 && !share_take(&c->share, SHARE_CLIENT))
+			put_off(c);
+		else if (!client_message(c) && n <= 0)
 			return;
 	}
+}
+
+/* Asked again: the event may have been for who had the descriptor before. */
+static bool peer_gone(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return sys3(SYS_poll, &p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR);
 }
 
 static void on_client(struct gw_engine *e, uint32_t events, void *arg)
@@ -434,14 +567,15 @@ static void on_client(struct gw_engine *e, uint32_t events, void *arg)
 	struct client *c = arg;
 
 	(void)e;
+	/* a full buffer of input must not hide that nobody waits for the job any more */
+	if (events & (EPOLLHUP | EPOLLERR) && c->fd >= 0 && peer_gone(c->fd))
+		client_close(c);
 	if (events & EPOLLOUT && c->fd >= 0)
 		client_flush(c);
 	client_run(c);
 }
 
 /* ---- clients come and go ---- */
-
-static void on_listen(struct gw_engine *e, uint32_t events, void *arg);
 
 static void client_close(struct client *c)
 {
@@ -454,10 +588,8 @@ static void client_close(struct client *c)
 		gw_job_cancel(c->job);
 		c->shut = true; /* the tick ends it: waiting for the batch here would keep events waiting */
 	} else if (s->lister == c) {
-		s->lister = NULL;
+		listing_end(s);
 	}
-	if (!s->accepting && !gw_watch(s->e, s->fd, EPOLLIN, on_listen, s))
-		s->accepting = true;
 }
 
 static bool peer_allowed(int fd)
@@ -478,44 +610,122 @@ static struct client *client_free(struct server *s)
 	return NULL;
 }
 
-static void on_listen(struct gw_engine *e, uint32_t events, void *arg)
+/* Whose place another may have: no request of its own is under way, and of those the one silent for longest. */
+static struct client *client_spare(struct server *s)
 {
-	struct server *s = arg;
-	struct client *c = client_free(s);
-	int fd;
+	struct client *spare = NULL;
+	uint64_t now = clock_ns();
 
-	(void)events;
-	if (!c) { /* full: whoever comes waits in the queue until one goes */
-		gw_unwatch(e, s->fd);
-		s->accepting = false;
-		return;
+	for (int i = 0; i < CLIENTS; i++) {
+		struct client *c = &s->client[i];
+		bool rests = c->fd >= 0 && (!c->job || gw_job_progress(c->job, NULL));
+
+		if (rests && now - c->came >= STAY_NS && (!spare || c->heard < spare->heard))
+			spare = c;
 	}
-	fd = (int)sys4(SYS_accept4, s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
-		return;
+	return spare;
+}
+
+static void client_begin(struct client *c, struct server *s, int fd)
+{
 	c->server = s;
 	c->got = 0;
 	c->out_len = c->out_at = 0;
 	c->wish = WISH_NONE;
-	c->shut = false;
+	c->shut = c->put_off = false;
+	c->share = (struct share){ 0 };
+	c->came = c->heard = clock_ns();
+	c->ticket = 0;
 	c->fd = fd;
-	if (!peer_allowed(fd) || gw_watch(e, fd, EPOLLIN | EPOLLOUT | EPOLLET, on_client, c)) {
+	if (gw_watch(s->e, fd, EPOLLIN | EPOLLOUT | EPOLLET, on_client, c)) {
 		sys1(SYS_close, fd);
 		c->fd = -1;
 	}
 }
 
+static void on_listen(struct gw_engine *e, uint32_t events, void *arg);
+
+/* A place for the comer, and then for the next. Without one both wait, and the next tick tries again. */
+static void comer_settle(struct server *s)
+{
+	struct client *c = client_free(s);
+
+	if (s->comer >= 0 && !c) {
+		c = client_spare(s);
+		if (c)
+			client_close(c);
+		c = client_free(s);
+	}
+	if (s->comer >= 0 && !c)
+		return;
+	if (s->comer >= 0)
+		client_begin(c, s, s->comer);
+	s->comer = -1;
+	if (!s->accepting)
+		s->accepting = !gw_watch(s->e, s->fd, EPOLLIN, on_listen, s);
+}
+
+static void listen_pause(struct server *s)
+{
+	gw_unwatch(s->e, s->fd);
+	s->accepting = false;
+	tick_set(s, CROWD_TICK_MS);
+}
+
+static void on_listen(struct gw_engine *e, uint32_t events, void *arg)
+{
+	struct server *s = arg;
+	struct client *spare;
+	int fd;
+
+	(void)e;
+	(void)events;
+	if (!s->accepting)
+		return;
+	if (!share_take(&s->share, SHARE_COMERS)) {
+		listen_pause(s);
+		return;
+	}
+	fd = (int)sys4(SYS_accept4, s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd == -EAGAIN)
+		return;
+	if (fd < 0) { /* the program's limit of descriptors: one of ours has to go, and not in a hurry */
+		spare = client_spare(s);
+		if (spare)
+			client_close(spare);
+		listen_pause(s);
+		return;
+	}
+	if (!peer_allowed(fd)) {
+		sys1(SYS_close, fd);
+		return;
+	}
+	s->comer = fd;
+	comer_settle(s);
+	if (s->comer >= 0)
+		listen_pause(s);
+}
+
 /* ---- the socket ---- */
+
+#define SO_PASSRIGHTS_ 83	/* Linux 6.16; not in the headers of Debian 12 and 13 */
 
 /* A socket of that name can only be an earlier life of this pid: the directory is ours alone. */
 static int socket_open(void)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	long fd = sys3(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
+	int none = 0;
 
 	if (fd < 0)
 		return (int)fd;
 	memcpy(addr.sun_path, here.path, sizeof(addr.sun_path));
+	/*
+	 * Nobody else's from its first moment on, and descriptors are not taken: the last close of one may wait. (Before
+	 * Linux 6.16 they are, and closed.) The second chmod is for an umask that takes from the owner.
+	 */
+	sys2(SYS_fchmod, fd, 0600);
+	sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_PASSRIGHTS_, &none, sizeof(none));
 	sys1(SYS_unlink, here.path);
 	err = sys3(SYS_bind, fd, &addr, sizeof(addr));
 	if (err >= 0)
@@ -550,6 +760,8 @@ static int server_open(struct gw_engine *e, void *arg)
 	s->fd = -1;
 	s->accepting = false;
 	s->nr_jobs = 0;
+	s->tick_ms = 0;
+	s->comer = -1;
 	s->lister = NULL;
 	here.server = s;
 	here.pid = 0; /* in a forked child the path is still the parent's */
@@ -586,8 +798,12 @@ static int server_close(struct gw_engine *e, void *arg)
 			client_close(&s->client[i]);
 	if (s->accepting)
 		gw_unwatch(e, s->fd);
+	if (s->comer >= 0)
+		sys1(SYS_close, s->comer);
 	sys1(SYS_close, s->fd);
-	gw_tick(e, 0, NULL, NULL);
+	s->fd = s->comer = -1;
+	s->accepting = false;
+	tick_set(s, 0);
 	gw_control_unlink();
 	here.server = NULL;
 	return 0;
