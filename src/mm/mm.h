@@ -214,6 +214,8 @@ void mm_fork_child(struct mm *mm, struct mmu *mmu);
 
 /* ---- vma.c: what the kernel says is mapped ---- */
 
+/* A line of /proc/PID/maps, "start-end perms offset dev inode   name"; false: it is none. area.name points into it. */
+bool area_parse(const struct mm *mm, const char *line, struct area *area);
 /* Every mapping in address order through fn until it returns non-zero. migrate lock held. */
 int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, void *arg), void *arg);
 /* The span that holds addr, or NULL. migrate lock held. */

@@ -54,8 +54,7 @@ static const char *skip_word(const char *s)
 	return s;
 }
 
-/* "start-end perms offset dev inode   name" */
-static bool area_parse(const struct mm *mm, const char *s, struct area *a)
+bool area_parse(const struct mm *mm, const char *s, struct area *a)
 {
 	const char *perms;
 	uint64_t inode;
@@ -75,7 +74,7 @@ static bool area_parse(const struct mm *mm, const char *s, struct area *a)
 		s++;
 	a->name = s;
 	a->kind = area_kind(mm, a, perms[3] == 's', inode != 0);
-	return true;
+	return a->start < a->end;
 }
 
 int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, void *arg), void *arg)

@@ -37,14 +37,15 @@ static int take_range(const char **s, int nr, uint64_t *mask)
 
 int nodelist_parse(const char *text, int nr, uint64_t *mask)
 {
-	uint64_t all = nr >= 64 ? ~0ULL : (1ULL << nr) - 1, got = 0;
+	uint64_t all = nr >= 64 ? ~0ULL : (1ULL << (nr < 0 ? 0 : nr)) - 1, got = 0;
 	bool invert = *text == '!';
 	const char *s = text + invert;
 	int err;
 
+	nr = nr > 64 ? 64 : nr;
 	if (!strcmp(s, "all")) {
 		*mask = invert ? 0 : all;
-		return invert ? -EINVAL : 0;
+		return *mask ? 0 : -EINVAL;
 	}
 	for (;;) {
 		err = take_range(&s, nr, &got);
