@@ -6,6 +6,7 @@
 #   make V=1               show the commands
 #   make test T=fork       only the tests whose path has "fork" in it
 #   make torture TORTURE_MINUTES=10 T=redis
+#   make fuzz SECONDS=5    so long for each target; T=maps: only targets with "maps" in their name
 
 VERSION := $(shell sed -n 's/^\#define GW_VERSION "\(.*\)"/\1/p' include/godwit.h)
 SONAME := libgodwit.so.0
@@ -47,7 +48,8 @@ ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
 CONTROL_SRC := $(wildcard src/control/*.c)
 CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c)
 # What unit tests may reach: everything but the interposers, and the simulated world.
-INNER_SRC := $(filter-out src/preload/%,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c)))
+# Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
+INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c)))
 
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
@@ -55,6 +57,7 @@ SUITE_SRC := $(filter-out $(CONTRACT_SRC),$(wildcard tests/contract/*.c))
 LIVE_SRC := $(wildcard tests/live/*.c)
 HOLD_SRC := $(wildcard tests/hold/*.c)
 PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard bench/*.c)
 EXAMPLE_SRC := $(wildcard examples/*.c)
 MAN_SRC := $(wildcard man/*.scd)
@@ -71,6 +74,7 @@ EXAMPLES := $(patsubst %.c,$(B)/%,$(EXAMPLE_SRC))
 SIM := $(B)/sim/sim
 # Programs that are to find a bug, in a build that can put it back.
 BUGS := $(B)/bugs/tests/test_fork
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 MANS := $(patsubst man/%.scd,$(B)/%,$(MAN_SRC))
 
 ifneq ($(words $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS)),$(words $(sort $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS))))
@@ -81,17 +85,20 @@ LIBS := $(if $(strip $(ENGINE_SRC)),$(B)/libgodwit.so $(B)/$(SONAME) $(B)/libgod
 CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
 
 ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
-	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
+	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(FUZZ_SRC) tests/fuzz/replay.c $(BENCH_SRC) $(EXAMPLE_SRC)))
 sim_obj = $(patsubst %.c,$(B)/sim/%.o,$(1))
 SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
 # ---- what people type ----
 
-.PHONY: all test-programs bench-programs test sim torture bench demo lint man install uninstall clean help FORCE
+.PHONY: all test-programs inner-programs bench-programs test sim torture sanitize fuzz bench demo lint man \
+	install uninstall clean help FORCE
 
 all: $(LIBS) $(CLI) $(EXAMPLES)	## build the libraries, the godwit command and the examples (the default)
 
-test-programs: all $(INNER_TESTS) $(LIVE_TESTS) $(TEST_PROGS) $(SIM) $(BUGS)
+test-programs: all inner-programs $(LIVE_TESTS) $(TEST_PROGS) $(BUGS)
+
+inner-programs: $(INNER_TESTS) $(FUZZERS) $(SIM)
 
 bench-programs: all $(BENCHES)
 
@@ -111,6 +118,29 @@ torture:	## real programs under constant migration for TORTURE_MINUTES (30), and
 	@scripts/setup torture
 	@$(MAKE) $(JOBS) test-programs
 	@BUILD=$(B) tests/torture $(T)
+
+# What can run under a sanitizer, and why the rest cannot: docs/reliability.md.
+SANITIZE := $(MAKE) $(JOBS) SANITIZED=1 WERROR=
+ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+
+sanitize:	## unit and contract tests, and the fuzz targets' corpus, under ASan, UBSan and TSan
+	@scripts/setup test
+	@$(SANITIZE) B=build/asan CFLAGS='$(ASAN_FLAGS)' inner-programs
+	@$(SANITIZE) B=build/tsan CFLAGS='$(TSAN_FLAGS)' inner-programs
+	@BUILD=build/asan tests/run tests/unit tests/contract tests/check/corpus
+	@BUILD=build/tsan tests/run tests/unit tests/contract tests/check/corpus
+
+SECONDS := 600
+FUZZ_FLAGS := $(ASAN_FLAGS) -fsanitize=fuzzer-no-link
+
+fuzz:	## libFuzzer under ASan and UBSan, SECONDS for each target (600)
+	@scripts/setup fuzz
+	@$(SANITIZE) B=build/fuzz CC=clang CFLAGS='$(FUZZ_FLAGS)' FUZZ_MAIN=-fsanitize=fuzzer fuzz-programs
+	@BUILD=build/fuzz tests/fuzz/run $(SECONDS) $(T)
+
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZERS)
 
 bench:	## measure: a table here, the same in build/bench.csv
 	@scripts/setup bench
@@ -169,6 +199,7 @@ $(call obj,$(sort $(ENGINE_SRC) $(INNER_SRC) $(CLI_SRC))): EXTRA_FLAGS := $(ENGI
 $(call obj,$(UNIT_SRC) $(CONTRACT_SRC) $(SUITE_SRC)): EXTRA_FLAGS := -Isrc
 # Its functions run on the engine's threads.
 $(call obj,$(HOLD_SRC)): EXTRA_FLAGS := $(ENGINE_FLAGS) -Itests/live
+$(call obj,$(FUZZ_SRC) tests/fuzz/replay.c): EXTRA_FLAGS := -Isrc -D_GNU_SOURCE
 # The command looks for the library beside itself first, then where it was configured to be.
 $(call obj,$(wildcard src/cli/*.c)): EXTRA_FLAGS := $(ENGINE_FLAGS) -DLIBDIR='"$(LIBDIR)"'
 $(call obj,$(wildcard src/cli/*.c)): $(B)/lists/LIBDIR
@@ -220,6 +251,16 @@ $(call prog,$(1)): $(call obj,$(1)) $(B)/inner.a
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka -Wl,--as-needed -lcjson
 endef
 
+# A fuzz target goes through files by itself, or libFuzzer (FUZZ_MAIN) drives it.
+FUZZ_MAIN = $(call obj,tests/fuzz/replay.c)
+
+define fuzz_target
+$(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(1)): $(call obj,$(1) tests/fuzz/replay.c) $(B)/inner.a
+	$$(call say,LD)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$< $$(FUZZ_MAIN) $(B)/inner.a -Wl,--as-needed -lcjson
+endef
+
 # $(1) source, $(2) program, $(3) way from the program to the library
 define outer_program
 $(2): $(call obj,$(1)) $(LIBS)
@@ -237,6 +278,7 @@ $(call prog,$(1)): $(call obj,$(1))
 endef
 
 $(foreach src,$(UNIT_SRC) $(CONTRACT_SRC),$(eval $(call inner_test,$(src))))
+$(foreach src,$(FUZZ_SRC),$(eval $(call fuzz_target,$(src))))
 $(foreach src,$(LIVE_SRC),$(eval $(call outer_program,$(src),$(call prog,$(src)))))
 $(foreach src,$(BENCH_SRC) $(EXAMPLE_SRC),$(eval $(call outer_program,$(src),$(B)/$(basename $(src)))))
 $(foreach src,$(PROG_SRC),$(eval $(call plain_program,$(src))))
