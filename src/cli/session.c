@@ -57,7 +57,8 @@ static int try_place(struct session *s, const struct place *place)
 	if (err == -ECONNREFUSED || err == -ENOTSOCK || err == -ENAMETOOLONG)
 		return -ENOENT;
 	if (err == -ESRCH)
-		say_error("%s: PID %d listens there, not PID %d: nothing was asked of it", path, s->client.peer, s->pid);
+		say_error("%s: PID %d listens there, not PID %d: nothing was asked of it", path,
+			  s->client.peer, s->pid);
 	else if (err && err != -ENOENT)
 		session_error(s, err);
 	return err;

@@ -721,8 +721,8 @@ static int socket_open(void)
 		return (int)fd;
 	memcpy(addr.sun_path, here.path, sizeof(addr.sun_path));
 	/*
-	 * Nobody else's from its first moment on, and descriptors are not taken: the last close of one may wait. (Before
-	 * Linux 6.16 they are, and closed.) The second chmod is for an umask that takes from the owner.
+	 * Nobody else's from its first moment on, and descriptors are not taken: the last close of one may wait.
+	 * (Before Linux 6.16 they are, and closed.) The second chmod is for an umask that takes from the owner.
 	 */
 	sys2(SYS_fchmod, fd, 0600);
 	sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_PASSRIGHTS_, &none, sizeof(none));

@@ -95,8 +95,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t len = 0, nr = 0;
 	int fd[2], err, room = 4 * ROOM;
 
-	while (in.left && len < ROOM)
-		len += input_byte(&in) & 1 ? well_formed(&in, bytes + len) : input_bytes(&in, bytes + len, input_byte(&in));
+	while (in.left && len < ROOM) {
+		uint8_t how = input_byte(&in);
+
+		len += how & 1 ? well_formed(&in, bytes + len) : input_bytes(&in, bytes + len, input_byte(&in));
+	}
 	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd));
 	setsockopt(fd[1], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
 	if (len)

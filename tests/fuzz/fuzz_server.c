@@ -313,6 +313,12 @@ static void peer_close(struct peer *p)
 	p->fd = -1;
 }
 
+static void peer_shutdown(struct peer *p, int how)
+{
+	if (p->fd >= 0)
+		shutdown(p->fd, how);
+}
+
 static void peer_write(struct peer *p, const void *buf, size_t len)
 {
 	if (p->fd >= 0 && send(p->fd, buf, len, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
@@ -358,7 +364,8 @@ static void peer_read(struct peer *p, size_t most)
 
 static void ask(struct peer *p, uint8_t what)
 {
-	static const uint16_t types[] = { CTL_HELLO, CTL_STAT, CTL_AREAS, CTL_MIGRATE, CTL_MOVE, CTL_CANCEL, CTL_ERROR };
+	static const uint16_t types[] = { CTL_HELLO, CTL_STAT,	 CTL_AREAS, CTL_MIGRATE,
+					  CTL_MOVE,  CTL_CANCEL, CTL_ERROR };
 	struct {
 		struct ctl_header head;
 		union {
@@ -391,12 +398,14 @@ static void ask(struct peer *p, uint8_t what)
 
 static void noise(struct peer *p, uint8_t len)
 {
+	struct ctl_header head = { .magic = CTL_MAGIC, .version = CTL_VERSION };
 	uint8_t buf[256];
 
 	input_bytes(&world.in, buf, len);
-	if (len >= sizeof(struct ctl_header) && len & 1)
-		memcpy(buf, &(struct ctl_header){ .magic = CTL_MAGIC, .version = CTL_VERSION, .type = buf[0], .len = buf[1] },
-		       sizeof(struct ctl_header));
+	head.type = buf[0];
+	head.len = buf[1];
+	if (len >= sizeof(head) && len & 1)
+		memcpy(buf, &head, sizeof(head));
 	peer_write(p, buf, len);
 }
 
@@ -415,24 +424,42 @@ static void step(void)
 	uint8_t op = input_byte(&world.in), arg = input_byte(&world.in);
 	struct peer *p = &world.peer[input_byte(&world.in) % CLIENTS_MAX];
 
+	if (op < 128)
+		pass(arg % 2);
 	switch (op % 12) {
 	case 0:
-	case 1: peer_connect(p); break;
-	case 2: noise(p, arg); break;
+	case 1:
+		peer_connect(p);
+		return;
+	case 2:
+		noise(p, arg);
+		return;
 	case 3:
-	case 4: ask(p, arg); break;
-	case 5: peer_read(p, arg < 128 ? arg + 1U : 1U << 16); break;
-	case 6: peer_close(p); break;
-	case 7: pass(arg * 2U); break;
-	case 8: job_finish(&world.job[arg % JOBS_MAX], arg * 2U); break;
-	case 9: if (p->fd >= 0) shutdown(p->fd, arg & 1 ? SHUT_WR : SHUT_RD); break;
-	case 10: flood(p); break;
+	case 4:
+		ask(p, arg);
+		return;
+	case 5:
+		peer_read(p, arg < 128 ? arg + 1U : 1U << 16);
+		return;
+	case 6:
+		peer_close(p);
+		return;
+	case 7:
+		pass(arg * 2U);
+		return;
+	case 8:
+		job_finish(&world.job[arg % JOBS_MAX], arg * 2U);
+		return;
+	case 9:
+		peer_shutdown(p, arg & 1 ? SHUT_WR : SHUT_RD);
+		return;
+	case 10:
+		flood(p);
+		return;
 	default:
 		for (int i = 0; i < arg % CLIENTS_MAX; i++)
 			peer_connect(&world.peer[i]);
 	}
-	if (op < 128)
-		pass(arg % 2);
 }
 
 /* ---- what must hold afterwards ---- */
