@@ -8,8 +8,8 @@
  *
  * Clients are not trusted to be few, quick or quiet. Each has a share of the thread's time (share_take),
  * so has the accepting of new ones, and the jobs are counted. When all places are taken the next comer gets
- * that of the client which has not been heard of for the longest time (client_spare), but of none whose
- * request is under way. Without such a crowd a client may be as slow as it likes.
+ * that of another (client_spare), but of none whose request is under way. Without such a crowd a client may be
+ * as slow as it likes.
  */
 #include "control/control.h"
 
@@ -32,7 +32,7 @@
 #define SHARE_NS 10000000ULL
 #define SHARE_CLIENT 16U	/* readings and messages of one client in SHARE_NS */
 #define SHARE_COMERS 16U	/* new connections in SHARE_NS */
-#define STAY_NS 100000000ULL	/* that long a client may stay whoever waits: most are gone after 5 ms */
+#define STAY_NS 250000000ULL	/* that long a client may stay whoever waits: most are gone after 5 ms */
 #define LISTING_NS 200000000ULL	/* and that long a listing is kept for one who does not take it */
 #define LISTING_BYTES (64UL << 20)
 #define LISTING_STEP (1UL << 20)
@@ -610,7 +610,20 @@ static struct client *client_free(struct server *s)
 	return NULL;
 }
 
-/* Whose place another may have: no request of its own is under way, and of those the one silent for longest. */
+static bool asks_too_much(const struct client *c)
+{
+	return c->share.taken >= SHARE_CLIENT;
+}
+
+static bool rather_goes(const struct client *a, const struct client *b)
+{
+	return asks_too_much(a) != asks_too_much(b) ? asks_too_much(a) : a->heard < b->heard;
+}
+
+/*
+ * Whose place another may have: no request of its own is under way; of those one that has used up its share,
+ * which a good client never does, else the one silent for longest.
+ */
 static struct client *client_spare(struct server *s)
 {
 	struct client *spare = NULL;
@@ -620,7 +633,7 @@ static struct client *client_spare(struct server *s)
 		struct client *c = &s->client[i];
 		bool rests = c->fd >= 0 && (!c->job || gw_job_progress(c->job, NULL));
 
-		if (rests && now - c->came >= STAY_NS && (!spare || c->heard < spare->heard))
+		if (rests && now - c->came >= STAY_NS && (!spare || rather_goes(c, spare)))
 			spare = c;
 	}
 	return spare;

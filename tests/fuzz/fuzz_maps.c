@@ -58,7 +58,8 @@ static void kernels_line(struct input *in)
 	}
 	snprintf(line, sizeof(line), "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu%s%s", (unsigned long)start,
 		 (unsigned long)end, bits & 1 ? 'r' : '-', bits & 2 ? 'w' : '-', bits & 4 ? 'x' : '-',
-		 shared ? 's' : 'p', (unsigned long)offset, bits, bits, (unsigned long)inode, file ? "                  " : " ", name);
+		 shared ? 's' : 'p', (unsigned long)offset, bits, bits, (unsigned long)inode,
+		 file ? "                  " : " ", name);
 	must(area_parse(&mm, line, &a));
 	must(a.start == start && a.end == end && a.offset == offset);
 	must(a.prot == ((bits & 1 ? PROT_READ : 0U) | (bits & 2 ? PROT_WRITE : 0U) | (bits & 4 ? PROT_EXEC : 0U)));

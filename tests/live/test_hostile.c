@@ -88,8 +88,17 @@ static double target_migrates(struct gw_engine *e)
 	migrate(e, 1, 0, NULL, &res);
 	begin = now_ms();
 	for (int i = 0; i < 2; i++) {
+		bool all;
+
 		migrate(e, i, 1 - i, NULL, &res);
-		good &= !res.error && res.pages_moved >= PAGES;
+		all = !res.error && res.pages_moved >= PAGES;
+		if (!all)
+			printf("# moved %lu of %lu pages, %lu stayed, EBUSY %lu, EAGAIN %lu, error %d\n",
+			       (unsigned long)res.pages_moved, (unsigned long)res.pages_total,
+			       (unsigned long)res.pages_failed, (unsigned long)res.failed[EBUSY],
+			       (unsigned long)res.failed[EAGAIN], res.error);
+		fflush(stdout);
+		good &= all;
 	}
 	return good ? now_ms() - begin : -1;
 }
@@ -391,7 +400,7 @@ static bool move_for_ever(int fd, int which)
 
 static bool jobs_end(void)
 {
-	for (int i = 0; i < 200 && target_jobs(); i++)
+	for (int i = 0; i < 500 && target_jobs(); i++)
 		pause_ms(10);
 	return !target_jobs();
 }
@@ -408,7 +417,8 @@ static void attack(int nr, void (*how)(int i))
 		attacker[i] = fork();
 		if (!attacker[i]) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			nice(1);
+			if (nice(10) < 0) /* it is about the socket, not about the processors */
+				_exit(1);
 			for (;;)
 				how(i);
 		}
@@ -701,7 +711,7 @@ static void beside(int nr, void (*how)(int i), const char *name, bool migrates)
 
 static void crowds(void)
 {
-	beside(ATTACKERS, silent_crowd, "connect and are silent", false);
+	beside(12, silent_crowd, "connect without end and are silent", false);
 	beside(8, come_and_go, "come and go", true);
 	beside(ATTACKERS, ask_without_end, "ask without end", true);
 	beside(8, ask_ahead, "ask without waiting for answers", true);
@@ -713,7 +723,8 @@ static void crowds(void)
 
 static void job_hogs(void)
 {
-	int fd[PLACES], begun, refused_nr = 0, gone;
+	int fd[PLACES], begun = 0, put_down = 0, gone;
+	double until;
 	double took;
 
 	tell('m');
@@ -721,16 +732,17 @@ static void job_hogs(void)
 		fd[i] = dial();
 		move_for_ever(fd[i], i);
 	}
-	pause_ms(500);
-	begun = target_jobs();
-	for (int i = 0; i < PLACES; i++) {
-		struct pollfd p = { .fd = fd[i], .events = POLLIN };
-		int32_t err = 0;
+	for (until = now_ms() + 5000; now_ms() < until && begun + put_down < PLACES; pause_ms(20)) {
+		for (int i = 0; i < PLACES; i++) {
+			struct pollfd p = { .fd = fd[i], .events = POLLIN };
+			int32_t err = 0;
 
-		refused_nr += poll(&p, 1, 0) == 1 && hear(fd[i], &err) == ERROR && err == -EAGAIN;
+			put_down += poll(&p, 1, 0) == 1 && hear(fd[i], &err) == ERROR && err == -EAGAIN;
+		}
+		begun = target_jobs();
 	}
-	printf("# %d requests without end are under way, %d were refused\n", begun, refused_nr);
-	tap(begun >= 8 && refused_nr > 0 && begun + refused_nr == PLACES, "requests without end are bounded in number");
+	printf("# %d requests without end are under way, %d were refused\n", begun, put_down);
+	tap(begun >= 8 && put_down > 0 && begun + put_down == PLACES, "requests without end are bounded in number");
 	answered(visits(5, STAT, STAT_OK), "a good client is answered beside them");
 	for (int i = 0; i < PLACES; i++)
 		close(fd[i]);
@@ -747,6 +759,7 @@ static void vanish_behind_full_input(void)
 
 	for (int i = 0; i < 1024; i++)
 		ahead[i] = head_of(HELLO, 0);
+	tell('m'); /* everything on node 0 */
 	move_for_ever(fd, 0);
 	for (int i = 0; i < 100 && !target_jobs(); i++)
 		pause_ms(5);
