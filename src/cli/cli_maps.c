@@ -28,16 +28,20 @@ static uint64_t count_pages(const struct gw_area *area)
 	return pages;
 }
 
-/* The kernel writes space, tab, newline, '=' and the backslash of a path in octal. */
+/* The kernel writes space, tab, newline, '=' and the backslash of a path in octal; here controls of a terminal too. */
 static void print_path(const char *path)
 {
 	for (; *path; path++) {
-		unsigned char ch = (unsigned char)*path;
+		unsigned char ch = (unsigned char)path[0], next = (unsigned char)path[1];
 
-		if (ch <= ' ' || ch == 0x7f || ch == '=' || ch == '\\')
+		if (ch == 0xc2 && next >= 0x80 && next < 0xa0) {
+			printf("\\%03o\\%03o", ch, next);
+			path++;
+		} else if (ch <= ' ' || ch == 0x7f || ch == '=' || ch == '\\') {
 			printf("\\%03o", ch);
-		else
+		} else {
 			putchar(ch);
+		}
 	}
 }
 

@@ -132,6 +132,10 @@ size = int(sys.argv[1]) << 20
 memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for at in range(0, size, 4096):
     memory[at:at + 8] = at.to_bytes(8, 'little')
+if len(sys.argv) > 2:
+    with open(sys.argv[2], 'wb+') as f:
+        f.truncate(4096)
+        named = mmap.mmap(f.fileno(), 4096)
 print('%x' % ctypes.addressof(ctypes.c_char.from_buffer(memory)), flush=True)
 for line in sys.stdin:
     good = all(memory[at:at + 8] == at.to_bytes(8, 'little') for at in range(0, size, 4096))
@@ -383,7 +387,7 @@ test_run_unmanaged() {
 
 # The process that most tests speak to: MEM is its pid, ADDR its 64 MiB.
 start_memory() {
-	managed memory -- python3 -u "$TMP/memory.py" 64
+	managed memory -- python3 -u "$TMP/memory.py" 64 "$TMP/steers"$'\xc2\x9b2J\x1b[2J'
 	MEM=$pid
 	exec 6>"$TMP/memory.in" 7<"$TMP/memory.out"
 	read -r -t 60 ADDR <&7
@@ -433,6 +437,8 @@ test_maps() {
 		'exits 0 && ! grep -qvE "^[0-9a-f]{8,} default( file=[^ ]+| heap| stack)?( (anon|dirty|mapped|thp|swapped|N[0-9]+)=[0-9]+)*( kernelpagesize_kB=4)?$" "$TMP/out"'
 	ok "maps shows files, the heap and the stack" eval \
 		'grep -qE " file=.* mapped=[0-9]+ N0=" "$TMP/out" && grep -q " heap anon=" "$TMP/out" && grep -q " stack" "$TMP/out"'
+	ok "a file's name does not steer the terminal" eval \
+		'grep -qF "steers\\302\\2332J\\033[2J" "$TMP/out" && ! grep -qaP "\xc2\x9b|\x1b" "$TMP/out"'
 	godwit maps --json "$MEM"
 	ok "maps --json has its keys" json \
 		'{"start","end","perms","kind","name","pages","huge","swapped"} <= set(d) and int(d["start"], 16) < int(d["end"], 16)'
