@@ -3,12 +3,12 @@
 # Threads allocate, grow, shrink and free blocks by the allocators of libc, jemalloc and mimalloc, each of which maps,
 # discards and gives back memory in its own way, while its pages move to and fro: each byte is the one that was written.
 #
-#   MALLOC_ROUNDS=4
+#   MALLOC_ROUNDS=10
 #
 # test-timeout: 300
 # shellcheck source=program.bash
 . "$(dirname "$0")/program.bash"
-rounds=${MALLOC_ROUNDS:-$((4 * scale))}
+rounds=${MALLOC_ROUNDS:-$((10 * scale))}
 program=$(dirname "$GODWIT")/tests/churn
 need "$program"
 
@@ -20,7 +20,7 @@ churn()	# name, library
 		return
 	fi
 	compare "churn with $1" "$program" "$rounds"
-	ok_moves 10000 "malloc_$1"
+	ok_moves 3000 "malloc_$1"
 }
 
 churn libc ''

@@ -120,9 +120,11 @@ for number in range(rounds):
         pool.close()
         pool.join()
 if __name__ == '__main__':
-    with multiprocessing.get_context('spawn').Pool(3) as pool:
-        for number in range(rounds):
-            print(number, 'spawned', spawned(pool, number * 100))
+    pool = multiprocessing.get_context('spawn').Pool(3)
+    for number in range(rounds):
+        print(number, 'spawned', spawned(pool, number * 100))
+    pool.close()
+    pool.join()  # children that are killed leave their sockets
     print('end', digest(inherited))
 PY
 
