@@ -14,7 +14,7 @@ static const struct {
 	int err;
 	const char *why;
 } reasons[] = {
-	{ EBUSY, "pinned by a device, shared since a fork (--break-cow copies), another request's, or its own userfaultfd's" },
+	{ EBUSY, "pinned, shared since a fork (--break-cow copies), another request's, or its own userfaultfd's" },
 	{ ENOMEM, "the node is full, or the machine is out of memory" },
 	{ EINVAL, "in an area whose attributes do not allow it, as locked or read-only memory" },
 	{ EAGAIN, "the program kept changing its mappings: ask again" },
