@@ -124,11 +124,12 @@ SANITIZE := $(MAKE) $(JOBS) SANITIZED=1 WERROR=
 ASAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
-sanitize:	## unit and contract tests, and the fuzz targets' corpus, under ASan, UBSan and TSan
+sanitize:	## unit, contract and simulation tests, and the fuzz targets' corpus, under ASan, UBSan and TSan
 	@scripts/setup test
 	@$(SANITIZE) B=build/asan CFLAGS='$(ASAN_FLAGS)' inner-programs
 	@$(SANITIZE) B=build/tsan CFLAGS='$(TSAN_FLAGS)' inner-programs
 	@BUILD=build/asan tests/run tests/unit tests/contract tests/check/corpus
+	@build/asan/sim/sim --seeds 30
 	@BUILD=build/tsan tests/run tests/unit tests/contract tests/check/corpus
 
 SECONDS := 600
