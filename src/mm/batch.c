@@ -20,15 +20,15 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define OUT_TRIES 2	 /* while pages are out nobody waits for an event to pass */
-#define PAUSE_NS 5000ULL /* until the thread whose event was read has run on */
+#define OUT_TRIES 2		/* while pages are out nobody waits for an event to pass */
+#define PAUSE_NS 5000ULL	/* until the thread whose event was read has run on */
 #define BUSY_TRIES 8U		/* a batch; then a copy */
 #define STARVED_PAUSE_NS 1000000ULL
-#define STARVED_TRIES 4096U /* for want of memory, before a page is given up: seconds */
-#define REFUSALS_MANY 50U   /* then the program is kept from refusing */
-#define HURRY_LEAST 256U    /* batches */
+#define STARVED_TRIES 4096U	/* for want of memory, before a page is given up: seconds */
+#define REFUSALS_MANY 50U	/* then the program is kept from refusing */
+#define HURRY_LEAST 256U	/* batches */
 #define HURRY_MOST 16384U
-#define HURRY_OVER_NS 300000ULL /* more than interrupts take: another thread's turn */
+#define HURRY_OVER_NS 300000ULL	/* more than interrupts take: another thread's turn */
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 {
