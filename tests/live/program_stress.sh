@@ -30,7 +30,6 @@ vm-splice --vm-splice 1:100'
 mmap --mmap 1 --mmap-bytes 32m:50
 munmap --munmap 1:5
 malloc --malloc 2 --malloc-bytes 32m:20
-bigheap --bigheap 1 --bigheap-bytes 256m:50
 brk --brk 1:0
 pthread --pthread 2:20
 clone --clone 1:20
