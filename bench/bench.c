@@ -429,7 +429,7 @@ struct holder {
 	uint64_t bytes;
 };
 
-#define HOLDS (1UL << 30)
+#define HOLDS (2UL << 30)
 
 static int hold(void)
 {
