@@ -14,11 +14,6 @@ static const char *const names[BUGS] = {
 	[BUG_DOUBLE_FREE] = "double-free", [BUG_EAGAIN] = "eagain",	    [BUG_CHILD] = "child",
 };
 
-const char *bug_name(uint32_t bug)
-{
-	return bug < BUGS ? names[bug] : NULL;
-}
-
 bool bug_put_back(const char *name)
 {
 	for (uint32_t bug = 0; bug < BUGS; bug++)

@@ -27,8 +27,6 @@ enum bug {
 
 #ifdef GODWIT_BUGS
 extern uint32_t bugs_back;
-/* NULL: there are no more. */
-const char *bug_name(uint32_t bug);
 /* False: no bug has this name. */
 bool bug_put_back(const char *name);
 #define BUG_BACK(bug) ((bugs_back & 1U << (bug)) != 0)

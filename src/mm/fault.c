@@ -225,7 +225,7 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 
 void mm_drain_events_locked(struct mm *mm)
 {
-	static void (*const handler[])(struct mm * mm, const struct mmu_event *ev) = {
+	static void (*const handler[])(struct mm *mm, const struct mmu_event *ev) = {
 		[MMU_EV_FAULT] = on_fault, [MMU_EV_REMOVE] = on_gone, [MMU_EV_UNMAP] = on_gone,
 		[MMU_EV_REMAP] = on_remap, [MMU_EV_FORK] = on_fork,
 	};

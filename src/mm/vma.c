@@ -31,9 +31,9 @@ static enum area_kind area_kind(const struct mm *mm, const struct area *a, bool 
 		return AREA_OWN;
 	if (shared)
 		return begins(a->name, "/") && !begins(a->name, "/dev/zero") && !begins(a->name, "/memfd:") &&
-				       !begins(a->name, "/SYSV") && !begins(a->name, "/dev/shm/")
-			       ? AREA_FILE
-			       : AREA_SHARED;
+				       !begins(a->name, "/SYSV") && !begins(a->name, "/dev/shm/") ?
+			       AREA_FILE :
+			       AREA_SHARED;
 	if (begins(a->name, "/anon_hugepage"))
 		return AREA_OTHER;
 	return inode ? AREA_FILE : anonymous_kind(a, a->name);

@@ -6,7 +6,7 @@
  * the frames between two uses: an arena is a range of slots whose populated ones are free frames.
  * Nodes on the same frames (all virtual nodes; all nodes of one host node) share an arena.
  *
- * Context: callers serialise (mm's locks); charges are atomic.
+ * Context: callers serialise (mm's locks); charges are read without a lock.
  */
 #ifndef GODWIT_NODE_H
 #define GODWIT_NODE_H
@@ -26,8 +26,8 @@ struct node_spec {
 
 struct node {
 	struct node_spec spec;
-	uint64_t pages;		/* charged, 4 KiB; atomic */
-	uint64_t in, out;	/* migrated; atomic */
+	uint64_t pages;		/* charged, 4 KiB; changed under the lock of the caller's books */
+	uint64_t in, out;	/* migrated; the same */
 };
 
 /* Attributes that the two sides of a move must share. */

@@ -81,13 +81,13 @@ static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_c
 	return a;
 }
 
-static struct arena *arena_find(const struct node_table *t, int32_t host, enum arena_class class, uint64_t unit)
+static struct arena *arena_find(struct node_table *t, int32_t host, enum arena_class class, uint64_t unit)
 {
 	for (uint32_t i = 0; i < t->nr_arenas; i++) {
-		const struct arena *a = &t->arena[i];
+		struct arena *a = &t->arena[i];
 
 		if (a->host == host && a->class == class && a->unit == unit)
-			return (struct arena *)a;
+			return a;
 	}
 	return NULL;
 }

@@ -45,7 +45,7 @@ struct event {
 };
 
 static struct {
-	uint64_t seed, random, now, steps;
+	uint64_t random, now, steps;
 	ucontext_t main;
 	struct fiber fiber[FIBERS_MAX], *current;
 	uint32_t next_tid, quantum, left, step_ns;
@@ -165,7 +165,7 @@ void sched_begin(uint64_t seed)
 {
 	for (uint32_t i = 0; i < FIBERS_MAX; i++)
 		s.fiber[i].state = FREE;
-	s.seed = s.random = seed;
+	s.random = seed;
 	s.now = 1000000000;
 	s.steps = s.nr_events = 0;
 	s.current = NULL;
