@@ -29,6 +29,7 @@ extern "C" {
 #define GW_HUGE_SIZE (2UL << 20)
 #define GW_MAX_NODES 64
 #define GW_NAME_MAX 32
+#define GW_MAX_CPUS 1024
 
 /* ---------------------------------------------------------------- environment ---- */
 
@@ -103,10 +104,11 @@ struct gw_node_options {
 	uint64_t bytes;		/* capacity; 0: no limit */
 	uint32_t distance;	/* from node 0, as in the ACPI SLIT; 0: 20 (10 for node 0) */
 	char name[GW_NAME_MAX];
+	uint64_t cpus[GW_MAX_CPUS / 64];	/* CPUs of the host that are this node's; none: see gw_node_of_cpu() */
 };
 
 /*
- * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20]". Returns 0, or -EINVAL with the offset
+ * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3]". Returns 0, or -EINVAL with the offset
  * of the offending word in *at (may be NULL).
  */
 int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
@@ -119,10 +121,24 @@ struct gw_node_info {
 	uint64_t pages;		/* 4 KiB pages charged to the node */
 	uint64_t free_frames;	/* vacated frames kept for reuse in the node's arena (shared by virtual nodes) */
 	uint64_t in, out;	/* 4 KiB pages migrated to and from it */
+	/* as in /sys/devices/system/node/nodeN/numastat, 4 KiB pages since the engine's start */
+	uint64_t hit, miss, foreign, interleave_hit, local, other;
 };
 
 int gw_node_count(struct gw_engine *e);
 int gw_node_get(struct gw_engine *e, int node, struct gw_node_info *out);	/* -ENODEV */
+
+/*
+ * The node of a CPU of the host. CPUs that no node names are divided evenly, in blocks, among the nodes that name
+ * none; when there are fewer CPUs than such nodes, the last of them are memory only. -EINVAL: no such CPU.
+ */
+int gw_node_of_cpu(struct gw_engine *e, int cpu);
+
+/* As in nodeN/distance: 10 from a node to itself, else the larger of the two distances from node 0. -ENODEV. */
+int gw_node_distance(struct gw_engine *e, int from, int to);
+
+/* The size that programs see (MemTotal): its capacity, or an even share of the host's memory. 0: no such node. */
+uint64_t gw_node_bytes(struct gw_engine *e, int node);
 
 /* ---------------------------------------------------------------- migration ---- */
 
@@ -226,6 +242,28 @@ int gw_job_progress(struct gw_job *job, struct gw_migrate_result *res);
 void gw_job_cancel(struct gw_job *job);
 void gw_job_end(struct gw_job *job);
 
+/* ---------------------------------------------------------------- Linux's NUMA interface ---- */
+
+/*
+ * One of Linux's NUMA system calls, on this engine's nodes: set_mempolicy(2), get_mempolicy(2), mbind(2),
+ * set_mempolicy_home_node(2), move_pages(2), migrate_pages(2), getcpu(2), with the kernel's number and arguments, by
+ * thread tid of this process (0: the calling one). Returns what the kernel would: a value or a negative errno; memory
+ * that the arguments point to and that is not there is -EFAULT. Another number: -ENOSYS. Where libgodwit.so is linked
+ * or preloaded, the calls of libc and libnuma arrive here by themselves. See numa(7) and docs/numa.md.
+ */
+long gw_numa_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6]);
+
+/* The nodes that policies of this process may name (Mems_allowed of /proc/PID/status): all, or those of its group. */
+gw_nodemask gw_nodes_allowed(struct gw_engine *e);
+
+/*
+ * Allow other nodes from now on, as a change of cpuset.mems does: policies are rebound (static and relative ones by
+ * the mask that was given), and if follow is not 0 the pages move along, keeping their relative placement. Returns
+ * the 4 KiB pages left behind, or -errno: -EINVAL no node, or an unknown one.
+ */
+long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
+		    struct gw_migrate_result *res);
+
 /* ---------------------------------------------------------------- ranges ---- */
 
 /*
@@ -273,6 +311,8 @@ void gw_no_recycle(struct gw_engine *e);
 
 /* ---------------------------------------------------------------- looking ---- */
 
+#define GW_POLICY_TEXT 256
+
 struct gw_area {
 	uint64_t start, end;
 	uint32_t prot;		/* PROT_* */
@@ -282,10 +322,11 @@ struct gw_area {
 	uint64_t swapped;
 	uint64_t offset;	/* of the file */
 	char name[256];		/* as in /proc/self/maps, may be empty */
+	char policy[GW_POLICY_TEXT];	/* as in /proc/PID/numa_maps: "default", "bind:0-1", "interleave=static:0,2" */
 };
 
 /*
- * Every mapping of the process in address order. fn runs on an engine thread: it must not sleep,
+ * Every mapping of the process in address order, cut where the memory policy changes. fn runs on an engine thread: it must not sleep,
  * allocate from the program's heap or call into the engine; non-zero ends the walk and is returned.
  */
 int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *arg), void *arg);

@@ -61,6 +61,7 @@ static int area_report(struct mm *mm, const struct area *area, void *arg)
 	if (area->kind == AREA_OWN)
 		return 0;
 	str_cat(out.name, sizeof(out.name), area->name);
+	str_cat(out.policy, sizeof(out.policy), "default");
 	out.kind = area->kind == AREA_MANAGED ? 0 : 1 + (uint32_t)area->kind;
 	if (area->kind == AREA_MANAGED)
 		count_managed(mm, &out);

@@ -185,6 +185,7 @@ static void spec_public(const struct node_spec *s, struct gw_node_options *out)
 		.size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance
 	};
 	memcpy(out->name, s->name, sizeof(out->name));
+	memcpy(out->cpus, s->cpus, sizeof(out->cpus));
 }
 
 int gw_node_parse(const char *text, struct gw_node_options *out, size_t *at)
@@ -206,6 +207,7 @@ int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt)
 	    !memchr(opt->name, 0, sizeof(opt->name)))
 		return -EINVAL;
 	memcpy(spec.name, opt->name, sizeof(spec.name));
+	memcpy(spec.cpus, opt->cpus, sizeof(spec.cpus));
 	return node_add(&e->nodes, &spec);
 }
 
@@ -235,8 +237,29 @@ int gw_node_get(struct gw_engine *e, int node, struct gw_node_info *out)
 	out->pages = n->pages;
 	out->in = n->in;
 	out->out = n->out;
+	out->hit = n->hit;
+	out->miss = n->miss;
+	out->foreign = n->foreign;
+	out->interleave_hit = n->interleave_hit;
+	out->local = n->local;
+	out->other = n->other;
 	out->free_frames = free_frames(e, n->spec.host);
 	return 0;
+}
+
+int gw_node_of_cpu(struct gw_engine *e, int cpu)
+{
+	return node_of_cpu(&e->nodes, cpu);
+}
+
+int gw_node_distance(struct gw_engine *e, int from, int to)
+{
+	return node_distance(&e->nodes, from, to);
+}
+
+uint64_t gw_node_bytes(struct gw_engine *e, int node)
+{
+	return node < 0 || node >= gw_node_count(e) ? 0 : node_bytes(&e->nodes, node);
 }
 
 int gw_nodes_parse(const char *list, int nr_nodes, gw_nodemask *out)

@@ -13,6 +13,7 @@ void node_table_init(struct node_table *t, struct region *r)
 	t->region = r;
 	t->nr = 0;
 	t->nr_arenas = 0;
+	t->nr_cpus = node_host_cpus();
 }
 
 /* ---- specifications ---- */
@@ -59,6 +60,8 @@ static bool take_word(const char *w, size_t len, struct node_spec *out)
 		out->distance = (uint32_t)v;
 		return true;
 	}
+	if (word_is(w, len, "cpus=", &val, &n))
+		return node_parse_cpus(val, n, out->cpus);
 	if (word_is(w, len, "name=", &val, &n) && plain_name(val, n)) {
 		memset(out->name, 0, sizeof(out->name));
 		memcpy(out->name, val, n);
@@ -110,6 +113,7 @@ int node_add(struct node_table *t, const struct node_spec *spec)
 	if (!t->node[id].spec.distance)
 		t->node[id].spec.distance = id ? 20 : 10;
 	__atomic_store_n(&t->nr, id + 1, __ATOMIC_RELEASE);
+	node_share_cpus(t);
 	return (int)id;
 }
 

@@ -16,18 +16,22 @@
 #define NODE_MAX 64
 #define NODE_NAME 32
 #define NODE_VIRTUAL (-1)
+#define NODE_CPUS 1024U
 
 struct node_spec {
 	int32_t host;		/* host NUMA node of the frames, or NODE_VIRTUAL */
 	uint64_t bytes;		/* capacity; 0: none */
 	uint32_t distance;
 	char name[NODE_NAME];
+	uint64_t cpus[NODE_CPUS / 64];	/* named for it; none: a share of those that nobody names */
 };
 
 struct node {
 	struct node_spec spec;
 	uint64_t pages;		/* charged, 4 KiB; changed under the lock of the caller's books */
 	uint64_t in, out;	/* migrated; the same */
+	/* as the kernel counts allocations; the same */
+	uint64_t hit, miss, foreign, interleave_hit, local, other;
 };
 
 /* Attributes that the two sides of a move must share. */
@@ -60,6 +64,8 @@ struct node_table {
 	struct region *region;
 	uint32_t nr;
 	struct node node[NODE_MAX];
+	uint32_t nr_cpus;	/* of the host; immutable after init */
+	uint8_t cpu_node[NODE_CPUS];
 	uint32_t nr_arenas;
 	struct arena arena[ARENA_MAX];
 };
@@ -67,7 +73,7 @@ struct node_table {
 /* ---- node.c ---- */
 
 void node_table_init(struct node_table *t, struct region *r);
-/* "ram,size=1G,host=0,name=fast,distance=20". 0, or -EINVAL with the offset of the bad word in *at. */
+/* "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3". 0, or -EINVAL with the offset of the bad word in *at. */
 int node_parse(const char *text, struct node_spec *out, size_t *at);
 /* The id, or -ENOSPC, -ENODEV (no such host node), -EINVAL. */
 int node_add(struct node_table *t, const struct node_spec *spec);
@@ -79,6 +85,21 @@ void node_uncharge(struct node_table *t, int node, uint64_t pages);
 bool node_any_host(const struct node_table *t);
 /* The node that a page on this host node belongs to: the first bound to it, else 0. */
 int node_of_host(const struct node_table *t, int host);
+
+/* ---- cpus.c ---- */
+
+/* Add "2" or "0-3" to a set; false: it is neither. */
+bool node_parse_cpus(const char *text, size_t len, uint64_t *cpus);
+/* How many CPUs this host has, those that are offline among them. */
+uint32_t node_host_cpus(void);
+/* After a node has come: divide the CPUs anew. */
+void node_share_cpus(struct node_table *t);
+/* -EINVAL: no such CPU. */
+int node_of_cpu(const struct node_table *t, int cpu);
+/* 10 to itself, else the larger of the two from node 0. -ENODEV. */
+int node_distance(const struct node_table *t, int from, int to);
+/* Capacity, or an even share of the host's memory. */
+uint64_t node_bytes(const struct node_table *t, int node);
 
 /* ---- node_ram.c ---- */
 
