@@ -44,7 +44,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 ENGINE_ROOMS := base mmu node policy mm agent preload
 SIM_SRC := $(wildcard src/mmu/mmu_sim*.c)
 ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
-	      $(wildcard src/control/server*.c src/control/path*.c)
+	      $(wildcard src/control/server*.c src/control/path*.c src/control/client*.c src/control/remote*.c)
 CONTROL_SRC := $(wildcard src/control/*.c)
 CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c)
 # What unit tests may reach: everything but the interposers, and the simulated world.

@@ -103,12 +103,13 @@ struct gw_node_options {
 	int32_t host;		/* NUMA node of the host whose frames these are; -1: virtual */
 	uint64_t bytes;		/* capacity; 0: no limit */
 	uint32_t distance;	/* from node 0, as in the ACPI SLIT; 0: 20 (10 for node 0) */
+	uint32_t weight;	/* of weighted interleaving, to 255; 0: 1 */
 	char name[GW_NAME_MAX];
 	uint64_t cpus[GW_MAX_CPUS / 64];	/* CPUs of the host that are this node's; none: see gw_node_of_cpu() */
 };
 
 /*
- * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3]". Returns 0, or -EINVAL with the offset
+ * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]". Returns 0, or -EINVAL with the offset
  * of the offending word in *at (may be NULL).
  */
 int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
@@ -253,6 +254,22 @@ void gw_job_end(struct gw_job *job);
  */
 long gw_numa_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6]);
 
+/*
+ * The calling thread has been made by thread maker of this process, and has its policy (Linux's clone() does it so);
+ * a thread (0: the calling one) may run on other CPUs now. Where libgodwit.so is linked or preloaded this happens by itself.
+ */
+#define GW_ALL_THREADS UINT32_MAX
+void gw_thread_inherit(struct gw_engine *e, uint32_t maker);
+void gw_thread_moved(struct gw_engine *e, uint32_t tid);
+
+/*
+ * The calling thread's policy as a text of exactly GW_POLICY_SAVED characters and a NUL, and back: for the program
+ * that this process becomes by execve(). -EINVAL: it is no such text (blanks are: the default policy).
+ */
+#define GW_POLICY_SAVED 50
+void gw_policy_save(struct gw_engine *e, char text[GW_POLICY_SAVED + 1]);
+int gw_policy_load(struct gw_engine *e, const char *text);
+
 /* The nodes that policies of this process may name (Mems_allowed of /proc/PID/status): all, or those of its group. */
 gw_nodemask gw_nodes_allowed(struct gw_engine *e);
 
@@ -263,6 +280,13 @@ gw_nodemask gw_nodes_allowed(struct gw_engine *e);
  */
 long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
 		    struct gw_migrate_result *res);
+
+/*
+ * The same of another process that has an engine, by its control socket: as gw_migrate_pages() and gw_move_pages().
+ * -ENXIO: it has none; -EPERM: it is another user's; -EINVAL: no such node there; and what the connection says.
+ */
+long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res);
+long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status);
 
 /* ---------------------------------------------------------------- ranges ---- */
 
@@ -326,8 +350,8 @@ struct gw_area {
 };
 
 /*
- * Every mapping of the process in address order, cut where the memory policy changes. fn runs on an engine thread: it must not sleep,
- * allocate from the program's heap or call into the engine; non-zero ends the walk and is returned.
+ * Every mapping of the process in address order, cut where the memory policy changes. fn runs on an engine thread: it
+ * must not sleep, allocate from the program's heap or call into the engine; non-zero ends the walk and is returned.
  */
 int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *arg), void *arg);
 /* The same as a job; its progress has .error only. */

@@ -34,6 +34,9 @@ struct gw_job {
 	int error;
 	long left;			/* what the request returns */
 	long call[6];			/* a system call: its number and arguments */
+	struct mbind mbind;		/* of the NUMA calls */
+	uint32_t tid;
+	bool flag;
 	struct request rq;
 	struct progress progress;
 	uint64_t ended;			/* ns it took, when over */
@@ -111,6 +114,8 @@ struct gw_job *job_take(struct gw_engine *e, const struct gw_migrate_options *op
 /* Have it run on a thread of its own. */
 int job_start(struct gw_job *job);
 void job_wait(struct gw_job *job);
+/* Wait for its end, and free it; what the request returns. */
+long job_end_wait(struct gw_job *job, struct gw_migrate_result *res);
 void job_result(const struct gw_job *job, struct gw_migrate_result *res);
 
 /* ---- areas.c ---- */

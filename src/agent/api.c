@@ -96,18 +96,6 @@ int gw_job_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void
 	return job_start(job);
 }
 
-static long wait_and_end(struct gw_job *job, struct gw_migrate_result *res)
-{
-	long left;
-
-	job_wait(job);
-	left = job->left;
-	if (res)
-		job_result(job, res);
-	gw_job_end(job);
-	return left;
-}
-
 long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 		      const struct gw_migrate_options *opt, struct gw_migrate_result *res)
 {
@@ -117,7 +105,7 @@ long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 	if (res && res->size < sizeof(*res))
 		return -EINVAL;
 	err = gw_job_migrate(e, from, to, opt, NULL, NULL, &job);
-	return err ? err : wait_and_end(job, res);
+	return err ? err : job_end_wait(job, res);
 }
 
 long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
@@ -129,7 +117,7 @@ long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const 
 	if (!count)
 		return 0;
 	err = gw_job_move(e, count, pages, nodes, status, opt, NULL, NULL, &job);
-	return err ? err : wait_and_end(job, NULL);
+	return err ? err : job_end_wait(job, NULL);
 }
 
 int gw_query(struct gw_engine *e, const void *addr)
@@ -146,7 +134,7 @@ int gw_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void *ar
 	struct gw_job *job;
 	int err = gw_job_areas(e, fn, arg, NULL, NULL, &job);
 
-	return err ? err : (int)wait_and_end(job, NULL);
+	return err ? err : (int)job_end_wait(job, NULL);
 }
 
 /* ---- calls with nothing tracked and nothing in flight ---- */
@@ -174,7 +162,7 @@ long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, 
 	job->run = run_call;
 	if (job_start(job))
 		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
-	return wait_and_end(job, NULL);
+	return job_end_wait(job, NULL);
 }
 
 /* A job has descriptors of its own: it takes a copy of the program's. */
@@ -210,5 +198,5 @@ long gw_ioctl(struct gw_engine *e, int fd, unsigned long request, void *arg)
 		return ret;
 	memcpy(job->call, call, sizeof(call));
 	job->run = run_ioctl;
-	return job_start(job) ? ret : wait_and_end(job, NULL);
+	return job_start(job) ? ret : job_end_wait(job, NULL);
 }

@@ -50,24 +50,46 @@ static void count_unmanaged(struct mm *mm, struct gw_area *out)
 		}
 }
 
-static int area_report(struct mm *mm, const struct area *area, void *arg)
+/* The policy that holds at the start of a mapping's piece, whose end is brought down to where it changes. */
+static void area_policy(struct mm *mm, struct gw_area *out)
 {
-	struct gw_job *job = arg;
-	struct gw_area out = { .start = area->start, .end = area->end, .prot = area->prot, .offset = area->offset };
-	int err = 0;
+	const struct range_policy *r;
 
+	lock_acquire(&mm->lock);
+	r = range_at(mm, out->start, &out->end);
+	mpol_text(r ? &r->pol : &task_of(mm, mm->pid)->pol, out->policy, sizeof(out->policy));
+	lock_release(&mm->lock);
+}
+
+static int piece_report(struct mm *mm, const struct area *area, struct gw_area *out, struct gw_job *job)
+{
 	if (__atomic_load_n(&job->cancel, __ATOMIC_RELAXED))
 		return -ECANCELED;
+	str_cat(out->name, sizeof(out->name), area->name);
+	area_policy(mm, out);
+	if (area->kind == AREA_MANAGED)
+		count_managed(mm, out);
+	else
+		count_unmanaged(mm, out);
+	return job->area_fn(out, job->area_arg);
+}
+
+static int area_report(struct mm *mm, const struct area *area, void *arg)
+{
+	int err = 0;
+
 	if (area->kind == AREA_OWN)
 		return 0;
-	str_cat(out.name, sizeof(out.name), area->name);
-	str_cat(out.policy, sizeof(out.policy), "default");
-	out.kind = area->kind == AREA_MANAGED ? 0 : 1 + (uint32_t)area->kind;
-	if (area->kind == AREA_MANAGED)
-		count_managed(mm, &out);
-	else
-		count_unmanaged(mm, &out);
-	err = job->area_fn(&out, job->area_arg);
+	for (uint64_t at = area->start; at < area->end && !err;) {
+		struct gw_area out = { .start = at,
+				       .end = area->end,
+				       .prot = area->prot,
+				       .kind = area->kind == AREA_MANAGED ? 0 : 1 + (uint32_t)area->kind,
+				       .offset = area->offset + (at - area->start) };
+
+		err = piece_report(mm, area, &out, arg);
+		at = out.end;
+	}
 	return err;
 }
 
@@ -78,6 +100,9 @@ int areas_run(struct gw_job *job)
 
 	lock_acquire(&mm->migrate);
 	err = adopt_all(mm, NULL);
+	lock_acquire(&mm->lock);
+	ranges_check(mm, 0, UINT64_MAX);
+	lock_release(&mm->lock);
 	if (!err)
 		err = area_walk(mm, area_report, job);
 	lock_release(&mm->migrate);

@@ -84,6 +84,8 @@ static void fork_child(void)
 	e->mm.forking = false;
 	e->mm.lock = LOCK_INIT(RANK_MM);
 	exclude_fork_child(&e->mm);
+	tasks_fork_child(&e->mm, e->mm.forker);
+	e->mm.pid = e->pid;
 	jobs_init(e);
 	err = service_start(e);
 	if (err)
@@ -141,6 +143,7 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt)
 	if (!e)
 		return -ENOMEM;
 	err = mm_init(&e->mm, NULL, &e->nodes, &e->region);
+	e->mm.pid = e->pid;
 	e->mm.recycle = !(e->opt.flags & GW_NO_RECYCLE);
 	if (!err)
 		err = watch_forks();
@@ -182,7 +185,8 @@ void *gw_memory(struct gw_engine *e, size_t len)
 static void spec_public(const struct node_spec *s, struct gw_node_options *out)
 {
 	*out = (struct gw_node_options){
-		.size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance
+		.size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance,
+		.weight = s->weight
 	};
 	memcpy(out->name, s->name, sizeof(out->name));
 	memcpy(out->cpus, s->cpus, sizeof(out->cpus));
@@ -201,9 +205,10 @@ int gw_node_parse(const char *text, struct gw_node_options *out, size_t *at)
 
 int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt)
 {
-	struct node_spec spec = { .host = opt->host, .bytes = opt->bytes, .distance = opt->distance };
+	struct node_spec spec = { .host = opt->host, .bytes = opt->bytes, .distance = opt->distance,
+				  .weight = opt->weight };
 
-	if (opt->size < sizeof(*opt) || opt->kind != GW_NODE_RAM || opt->distance > 255 ||
+	if (opt->size < sizeof(*opt) || opt->kind != GW_NODE_RAM || opt->distance > 255 || opt->weight > 255 ||
 	    !memchr(opt->name, 0, sizeof(opt->name)))
 		return -EINVAL;
 	memcpy(spec.name, opt->name, sizeof(spec.name));

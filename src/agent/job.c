@@ -140,6 +140,18 @@ void jobs_end(struct gw_engine *e)
 			gw_job_end(&e->job[i]);
 }
 
+long job_end_wait(struct gw_job *job, struct gw_migrate_result *res)
+{
+	long left;
+
+	job_wait(job);
+	left = job->left;
+	if (res)
+		job_result(job, res);
+	gw_job_end(job);
+	return left;
+}
+
 static void result_stalls(const struct progress *p, struct gw_migrate_result *res)
 {
 	res->stall_ns_max = p->window.max;

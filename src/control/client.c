@@ -2,9 +2,10 @@
 /*
  * The client's end of the control socket. Never blocks longer than its timeout, and believes nothing
  * that the other end says before it has checked it: the engine may be another user's, or broken.
+ * Raw system calls: inside a managed process it runs on threads that have no errno.
  */
-#define _GNU_SOURCE 1
 #include "control.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +14,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
 _Static_assert(sizeof(struct ctl_stat) <= CTL_LEN_MAX, "STAT_OK fits in a message");
 _Static_assert(sizeof(struct ctl_move) + CTL_MOVE_MAX * sizeof(struct ctl_move_entry) <= CTL_LEN_MAX,
@@ -21,9 +21,9 @@ _Static_assert(sizeof(struct ctl_move) + CTL_MOVE_MAX * sizeof(struct ctl_move_e
 
 static int64_t now_ms(void)
 {
-	struct timespec ts;
+	struct timespec ts = { 0 };
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	sys2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
@@ -34,12 +34,12 @@ static int wait_ready(int fd, short events, int64_t deadline)
 
 	for (;;) {
 		int64_t left = deadline - now_ms();
-		int nr = poll(&pfd, 1, left > 0 ? (int)left : 0);
+		long nr = sys3(SYS_poll, &pfd, 1, left > 0 ? (int)left : 0);
 
 		if (nr > 0)
 			return 0;
-		if (nr < 0 && errno != EINTR)
-			return -errno;
+		if (nr < 0 && nr != -EINTR)
+			return (int)nr;
 		if (nr == 0 && left <= 0)
 			return -ETIMEDOUT;
 	}
@@ -52,22 +52,22 @@ static int read_exactly(struct ctl_client *c, void *buf, size_t len, int64_t dea
 	unsigned char *at = buf;
 
 	while (len > 0) {
-		ssize_t nr = recv(c->fd, at, len, 0);
+		long nr = sys6(SYS_recvfrom, c->fd, SYS_ARG(at), SYS_ARG(len), 0, 0, 0);
 
 		if (nr > 0) {
 			at += nr;
 			len -= (size_t)nr;
 			continue;
 		}
-		if (nr == 0 || errno == ECONNRESET)
+		if (nr == 0 || nr == -ECONNRESET)
 			return -ECONNRESET;
-		if (errno == EAGAIN) {
+		if (nr == -EAGAIN) {
 			int err = wait_ready(c->fd, POLLIN, deadline);
 
 			if (err)
 				return err;
-		} else if (errno != EINTR) {
-			return -errno;
+		} else if (nr != -EINTR) {
+			return (int)nr;
 		}
 	}
 	return 0;
@@ -99,19 +99,19 @@ int ctl_send(struct ctl_client *c, enum ctl_type type, const struct iovec *part,
 		head.len += (uint32_t)part[i].iov_len;
 	}
 	while (mh.msg_iovlen > 0) {
-		ssize_t nr = sendmsg(c->fd, &mh, MSG_NOSIGNAL);
+		long nr = sys3(SYS_sendmsg, c->fd, &mh, MSG_NOSIGNAL);
 
 		if (nr >= 0) {
 			iov_advance(&mh, (size_t)nr);
-		} else if (errno == EAGAIN) {
+		} else if (nr == -EAGAIN) {
 			int err = wait_ready(c->fd, POLLOUT, deadline);
 
 			if (err)
 				return err;
-		} else if (errno == EPIPE || errno == ECONNRESET) {
+		} else if (nr == -EPIPE || nr == -ECONNRESET) {
 			return -ECONNRESET;
-		} else if (errno != EINTR) {
-			return -errno;
+		} else if (nr != -EINTR) {
+			return (int)nr;
 		}
 	}
 	return 0;
@@ -213,7 +213,7 @@ int ctl_read_message(struct ctl_client *c, struct ctl_message *msg)
 void ctl_close(struct ctl_client *c)
 {
 	if (c->fd >= 0)
-		close(c->fd);
+		sys1(SYS_close, c->fd);
 	c->fd = -1;
 }
 
@@ -226,16 +226,18 @@ static int connect_until(int fd, const struct sockaddr_un *sun, int64_t deadline
 	for (;;) {
 		int64_t left = deadline - now_ms();
 		struct timeval tv = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
+		long err;
 
 		if (left <= 0)
 			return -ETIMEDOUT;
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
-		if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0)
+		sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+		err = sys3(SYS_connect, fd, sun, sizeof(*sun));
+		if (!err)
 			break;
-		if (errno != EAGAIN && errno != EINTR)
-			return -errno;
+		if (err != -EAGAIN && err != -EINTR)
+			return (int)err;
 	}
-	return fcntl(fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
+	return (int)sys3(SYS_fcntl, fd, F_SETFL, O_NONBLOCK);
 }
 
 /* The kernel knows who listens, whatever the path led to and the other end says of itself. */
@@ -243,9 +245,10 @@ static int peer_check(struct ctl_client *c, int pid)
 {
 	struct ucred peer = { .pid = 0 };
 	socklen_t len = sizeof(peer);
+	long err = sys5(SYS_getsockopt, c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 
-	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
-		return -errno;
+	if (err)
+		return (int)err;
 	c->peer = peer.pid;
 	return peer.pid == pid ? 0 : -ESRCH;
 }
@@ -258,9 +261,9 @@ static int open_socket(struct ctl_client *c, const char *path)
 	if (len >= sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(sun.sun_path, path, len + 1);
-	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	c->fd = (int)sys3(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
-		return -errno;
+		return c->fd;
 	return connect_until(c->fd, &sun, now_ms() + c->timeout_ms);
 }
 

@@ -21,9 +21,11 @@ struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags)
 		return NULL;
 	BUG_ON(page->flags & PG_PRESENT || page->refs);
 	page->refs = 1;
-	page->node = (uint8_t)node;
 	page->err = 0;
 	page->flags = flags | PG_PRESENT;
+	if (node == NODE_BY_POLICY)
+		node = place_page(mm, addr, page_nr(page), NULL);
+	page->node = (uint8_t)node;
 	mm->pt.present += page_nr(page);
 	node_charge_force(mm->nodes, node, page_nr(page));
 	lru_add(mm, page);
@@ -97,7 +99,7 @@ void range_gone(struct mm *mm, uint64_t start, uint64_t end)
 
 static int node_at(struct mm *mm, const int *where)
 {
-	return where ? node_of_host(mm->nodes, *where) : 0;
+	return where ? node_of_host(mm->nodes, *where) : NODE_BY_POLICY;
 }
 
 static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *where)
@@ -201,6 +203,11 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 	uint64_t pos = start, seen = start;
 	int n, err = 0;
 
+	if (mm->place.nr_ranges) {
+		lock_acquire(&mm->lock);
+		ranges_check(mm, start, end);
+		lock_release(&mm->lock);
+	}
 	while (!err && (n = mm->mmu->ops->scan(mm->mmu, &pos, end, run, (int)ARRAY_SIZE(run))) > 0)
 		for (int i = 0; i < n && !err; i++)
 			err = adopt_run(mm, &run[i], &seen);
@@ -214,7 +221,7 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 
 /* ---- everything ---- */
 
-static uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end)
+uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end)
 {
 	struct mmu_run run[32];
 	uint64_t pos = start, nr = 0;

@@ -56,7 +56,7 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	mm->stats.faults_filled++;
 	if (!mm->forking && !node_any_host(mm->nodes) && !region_owns(mm->region, ev->addr, ev->addr + 1) &&
 	    (!page || !page->refs))
-		page_enter(mm, ev->addr, 0, PG_FRESH);
+		page_enter(mm, ev->addr, NODE_BY_POLICY, PG_FRESH);
 }
 
 /* A huge page in flight that is only partly meant is taken apart first. */

@@ -14,6 +14,7 @@ int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct reg
 	mm->lock = LOCK_INIT(RANK_MM);
 	mm->recycle = true;
 	mm->excluded.clean_leaf = UINT64_MAX;
+	mm->place.initial = (struct task){ .home = -1, .pol.home = -1 };
 	mm->line = region_alloc(r, LINE_BUFFER);
 	mm->excluded.range = region_alloc(r, EXCLUSIONS_MAX * sizeof(struct exclusion));
 	if (!mm->line || !mm->excluded.range)
@@ -38,6 +39,7 @@ void mm_fork_prepare(struct mm *mm)
 	lock_acquire(&mm->migrate);
 	lock_acquire(&mm->lock);
 	mm->forking = true;
+	mm->forker = (uint32_t)sys0(SYS_gettid);
 	lock_release(&mm->lock);
 }
 

@@ -20,6 +20,7 @@
 
 #include "base/base.h"
 #include "mm/page.h"
+#include "mm/place.h"
 #include "mmu/mmu.h"
 #include "node/node.h"
 #include "policy/policy.h"
@@ -176,6 +177,9 @@ struct mm {
 	bool serves_faults;		/* atomic; the program fills holes itself: none may be filled by reading or writing it */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
 	uint32_t users;			/* requests under way; atomic */
+	uint32_t pid;			/* immutable but for a fork */
+	uint32_t forker;		/* the thread that forks; with forking */
+	struct placement place;
 	char *line;			/* buffer of /proc readers; protected by migrate */
 	struct mm_stats stats;
 };
@@ -245,10 +249,12 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end);
 void page_gone(struct mm *mm, struct page *page);
 /* A huge page on an LRU that is not whole any more becomes 512 pages on its node. mm->lock held. */
 void page_split(struct mm *mm, struct page *page);
-/* A page is seen at addr: enter it, charged to node whatever its size. NULL: no memory for the books. mm->lock held. */
+/* A page is seen at addr: enter it, charged to node (or NODE_BY_POLICY), full or not. NULL: no memory for the books. mm->lock held. */
 struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags);
 /* Everything in [start, end) left its address. mm->lock held. */
 void range_gone(struct mm *mm, uint64_t start, uint64_t end);
+/* How many pages of [start, end) are present, managed or not. migrate lock held. */
+uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- lru.c: mm->lock held ---- */
 
@@ -269,7 +275,7 @@ typedef int new_page_t(struct mm *mm, struct page *page, void *private);
  * others are back on an LRU, and those that failed are counted by errno. Returns the pages left.
  */
 uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
-		       struct request *rq);
+		       struct request *rq) __asm__("mm_migrate_pages"); /* the name itself is the system call's */
 
 /* What is left of a list: tried again, then counted as failed and put back. */
 void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private, struct request *rq);
@@ -282,6 +288,61 @@ void books_acquire(struct mm *mm);
 void books_release(struct mm *mm);
 /* All of from to the end of to; books_acquire() inside. */
 void list_splice(struct mm *mm, struct page_list *to, struct page_list *from);
+
+/* ---- place.c: see place.h; mm->lock held ---- */
+
+/* The nodes that policies may name. */
+uint64_t place_allowed(const struct mm *mm);
+/* Other nodes are allowed: all policies are rebound. */
+void place_rebind(struct mm *mm, uint64_t allowed);
+/* The node that all CPUs of a set are of, or -1. */
+int place_home(const struct mm *mm, const uint64_t *cpus, uint32_t nr);
+/* The node that a page seen at addr, of nr times 4 KiB, is to be charged to; who NULL: nobody knows who touched it. */
+int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who);
+/* The same for a page that is there, and may stay: -ENOMEM when its policy's nodes are full. */
+int place_again(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who);
+struct toucher toucher_of(struct mm *mm, uint32_t tid, int cpu);
+/* What a thread has; never NULL. */
+const struct task *task_of(const struct mm *mm, uint32_t tid);
+/* -ENOMEM: TASKS_MAX threads have something of their own. */
+int task_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol);
+int task_set_home(struct mm *mm, uint32_t tid, int home);
+/* A new thread has what its maker has. */
+bool task_differs(const struct mm *mm, uint32_t tid, const struct task *from);
+int task_inherit(struct mm *mm, uint32_t tid, const struct task *from);
+void tasks_fork_child(struct mm *mm, uint32_t parent_tid);
+/* The range that holds addr, or NULL; *end is brought down to where that changes. */
+struct range_policy *range_at(const struct mm *mm, uint64_t addr, uint64_t *end);
+/* -ENOMEM: POLICIES_MAX. A policy of MPOL_DEFAULT clears. */
+int range_set(struct mm *mm, uint64_t start, uint64_t end, const struct mempolicy *pol);
+void range_clear(struct mm *mm, uint64_t start, uint64_t end);
+void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len);
+/* Forget those whose mapping has gone. */
+void ranges_check(struct mm *mm, uint64_t start, uint64_t end);
+
+/* ---- mbind.c ---- */
+
+#define MPOL_MF_STRICT (1U << 0)
+#define MPOL_MF_MOVE (1U << 1)
+#define MPOL_MF_MOVE_ALL (1U << 2)
+
+struct mbind {
+	uint64_t start, end;
+	struct mempolicy pol;
+	uint64_t nodes;		/* pages elsewhere are misplaced: the mask as given */
+	uint32_t flags;		/* MPOL_MF_* */
+	uint32_t tid;		/* who asks, and on which CPU */
+	int cpu;
+};
+
+/* As mbind(2) after its checks of form: 0, -EFAULT (a hole), -EIO, -ENOMEM. */
+int do_mbind(struct mm *mm, const struct mbind *ask, struct request *rq);
+/* As set_mempolicy_home_node(2) after its checks of form: 0, -ENOENT, -EOPNOTSUPP. */
+int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home);
+int do_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol);
+int do_set_home(struct mm *mm, uint32_t tid, int home);
+/* As cpuset.mems; follow: pages move along. The figures are in rq->progress. */
+int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);
 
 /* ---- relocate.c, movepages.c ---- */
 

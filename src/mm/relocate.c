@@ -13,15 +13,6 @@ struct relative {
 	int to[NODE_MAX];
 };
 
-static struct relative relative_of(uint64_t from, uint64_t to)
-{
-	struct relative r;
-
-	for (int n = 0; n < NODE_MAX; n++)
-		r.to[n] = nodes_relative(from, to, n);
-	return r;
-}
-
 static int new_page_relative(struct mm *mm, struct page *page, void *private)
 {
 	struct relative *r = private;
@@ -190,13 +181,14 @@ static void count_vanished(struct request *rq)
 
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
 {
-	struct relative r = relative_of(from, to);
+	struct relative r;
 	struct count count = { .relative = &r, .progress = rq->progress };
 	struct page_list list = { 0 }, rest = { 0 };
 	struct isolate iso = { .relative = &r, .list = &list, .progress = rq->progress, .tries = HELD_TRIES };
 	bool more = true;
 	int err;
 
+	nodes_relative(from, to, r.to);
 	request_begin(rq);
 	lock_acquire(&mm->migrate);
 	err = adopt_all(mm, rq->progress->unmanaged);

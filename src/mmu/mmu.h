@@ -112,6 +112,14 @@ struct mmu_ops {
 	/* The host's NUMA node of each page from addr on (negative: unknown). */
 	int (*where)(struct mmu *m, uint64_t addr, int nr, int *node);
 
+	/*
+	 * A mark on the mappings of a range, which the host's kernel keeps and carries along (a policy of its own that
+	 * changes nothing), and loses with them. marked: 1, 0, -EFAULT (nothing is mapped at addr). Where the host has
+	 * no such thing everything counts as marked.
+	 */
+	void (*mark)(struct mmu *m, uint64_t addr, uint64_t len, bool on);
+	int (*marked)(struct mmu *m, uint64_t addr);
+
 	/* Next event: 1, or 0 when there is none. */
 	int (*read_event)(struct mmu *m, struct mmu_event *ev);
 	int (*event_fd)(struct mmu *m);

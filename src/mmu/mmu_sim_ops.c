@@ -421,6 +421,21 @@ static int op_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return 0;
 }
 
+static void op_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+{
+	(void)m;
+	(void)addr;
+	(void)len;
+	(void)on;
+}
+
+static int op_marked(struct mmu *m, uint64_t addr)
+{
+	uint64_t start, end;
+
+	return m->ops->area(m, addr, &start, &end) ? -EFAULT : 1;
+}
+
 /* ---- forked children ---- */
 
 static bool page_shared(struct sim *s, uint64_t addr)
@@ -519,6 +534,8 @@ const struct mmu_ops mmu_sim_ops = {
 	.scan = op_scan,
 	.area = op_area,
 	.where = op_where,
+	.mark = op_mark,
+	.marked = op_marked,
 	.read_event = op_read_event,
 	.event_fd = op_event_fd,
 };

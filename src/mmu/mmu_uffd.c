@@ -333,6 +333,39 @@ static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return 0;
 }
 
+#define HOST_PREFERRED_MANY 5
+#define HOST_NODES 1024UL
+#define HOST_MEMS_ALLOWED 4
+#define HOST_ADDR 2
+
+/* Preferring all nodes alike is what happens without a policy. */
+static void uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+{
+	uint64_t nodes[HOST_NODES / 64] = { 0 };
+
+	(void)m;
+	if (sys5(SYS_get_mempolicy, 0, nodes, HOST_NODES + 1, 0, HOST_MEMS_ALLOWED) < 0)
+		return;
+	if (on)
+		sys6(SYS_mbind, SYS_ARG(addr), SYS_ARG(len), HOST_PREFERRED_MANY, SYS_ARG(nodes), HOST_NODES + 1, 0);
+	else
+		sys6(SYS_mbind, SYS_ARG(addr), SYS_ARG(len), 0, 0, 0, 0);
+}
+
+static int uffd_marked(struct mmu *m, uint64_t addr)
+{
+	int mode = 0;
+	long ret = sys5(SYS_get_mempolicy, &mode, 0, 0, addr, HOST_ADDR);
+	unsigned char there;
+
+	(void)m;
+	if (ret == -EFAULT)
+		return -EFAULT;
+	if (ret >= 0)
+		return mode == HOST_PREFERRED_MANY;
+	return sys3(SYS_mincore, ALIGN_DOWN(addr, MMU_PAGE), MMU_PAGE, &there) == -ENOMEM ? -EFAULT : 1;
+}
+
 /* ---- events ---- */
 
 static int uffd_read_event(struct mmu *m, struct mmu_event *ev)
@@ -399,6 +432,8 @@ static const struct mmu_ops uffd_ops = {
 	.scan = uffd_scan,
 	.area = uffd_area,
 	.where = uffd_where,
+	.mark = uffd_mark,
+	.marked = uffd_marked,
 	.read_event = uffd_read_event,
 	.event_fd = uffd_event_fd,
 };

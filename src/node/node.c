@@ -60,6 +60,10 @@ static bool take_word(const char *w, size_t len, struct node_spec *out)
 		out->distance = (uint32_t)v;
 		return true;
 	}
+	if (word_is(w, len, "weight=", &val, &n) && whole_number(val, n, 255, &v) && v) {
+		out->weight = (uint32_t)v;
+		return true;
+	}
 	if (word_is(w, len, "cpus=", &val, &n))
 		return node_parse_cpus(val, n, out->cpus);
 	if (word_is(w, len, "name=", &val, &n) && plain_name(val, n)) {

@@ -22,6 +22,7 @@ struct node_spec {
 	int32_t host;		/* host NUMA node of the frames, or NODE_VIRTUAL */
 	uint64_t bytes;		/* capacity; 0: none */
 	uint32_t distance;
+	uint32_t weight;	/* of weighted interleaving; 0: 1 */
 	char name[NODE_NAME];
 	uint64_t cpus[NODE_CPUS / 64];	/* named for it; none: a share of those that nobody names */
 };
@@ -66,6 +67,7 @@ struct node_table {
 	struct node node[NODE_MAX];
 	uint32_t nr_cpus;	/* of the host; immutable after init */
 	uint8_t cpu_node[NODE_CPUS];
+	bool has_cpu[NODE_MAX];
 	uint32_t nr_arenas;
 	struct arena arena[ARENA_MAX];
 };
@@ -73,7 +75,7 @@ struct node_table {
 /* ---- node.c ---- */
 
 void node_table_init(struct node_table *t, struct region *r);
-/* "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3". 0, or -EINVAL with the offset of the bad word in *at. */
+/* "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3,weight=1". 0, or -EINVAL with the offset of the bad word in *at. */
 int node_parse(const char *text, struct node_spec *out, size_t *at);
 /* The id, or -ENOSPC, -ENODEV (no such host node), -EINVAL. */
 int node_add(struct node_table *t, const struct node_spec *spec);
@@ -98,6 +100,8 @@ void node_share_cpus(struct node_table *t);
 int node_of_cpu(const struct node_table *t, int cpu);
 /* 10 to itself, else the larger of the two from node 0. -ENODEV. */
 int node_distance(const struct node_table *t, int from, int to);
+/* The node of mask that is nearest to another, which may be in it; equal ones in the kernel's order. -1: mask is empty. */
+int node_nearest(const struct node_table *t, int to, uint64_t mask);
 /* Capacity, or an even share of the host's memory. */
 uint64_t node_bytes(const struct node_table *t, int node);
 

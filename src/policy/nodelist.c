@@ -67,11 +67,43 @@ static int nth_node(uint64_t mask, int n)
 	return __builtin_ctzll(mask);
 }
 
-int nodes_relative(uint64_t from, uint64_t to, int node)
+int nodes_remap(uint64_t from, uint64_t to, int node)
 {
 	int rank = __builtin_popcountll(from & ((1ULL << node) - 1));
 
-	if (!(from >> node & 1) || !to)
-		return -1;
 	return nth_node(to, rank % __builtin_popcountll(to));
+}
+
+/* The next node to empty: one whose pages do not meet others that are still to go, if there is one. */
+static int next_source(uint64_t from, uint64_t to, uint64_t left)
+{
+	bool alike = __builtin_popcountll(from) == __builtin_popcountll(to);
+	int source = -1;
+
+	for (int n = 0; n < 64; n++) {
+		if (!(left >> n & 1) || (!alike && to >> n & 1) || nodes_remap(from, to, n) == n)
+			continue;
+		source = n;
+		if (!(left >> nodes_remap(from, to, n) & 1))
+			break;
+	}
+	return source;
+}
+
+void nodes_relative(uint64_t from, uint64_t to, int dest[64])
+{
+	uint64_t left = from;
+	int source;
+
+	for (int n = 0; n < 64; n++)
+		dest[n] = n;
+	while (to && left && (source = next_source(from, to, left)) >= 0) {
+		left &= ~(1ULL << source);
+		for (int n = 0; n < 64; n++)
+			if (dest[n] == source)
+				dest[n] = nodes_remap(from, to, source);
+	}
+	for (int n = 0; n < 64; n++)
+		if (dest[n] == n)
+			dest[n] = -1;
 }

@@ -34,6 +34,7 @@ void *preload_next(const char *name)
  */
 static struct start {
 	pid_t maker; /* process; another than this, or 0: free */
+	pid_t thread; /* the one that makes it */
 	size_t stack;
 	void *(*fn)(void *arg);
 	int (*fn11)(void *arg);
@@ -67,8 +68,10 @@ static struct start begin(void *arg)
 	struct gw_engine *e = gw_self();
 
 	start_free(arg);
-	if (e)
+	if (e) {
 		gw_thread_exclude(e, s.stack);
+		gw_thread_inherit(e, (uint32_t)s.thread);
+	}
 	return s;
 }
 
@@ -131,6 +134,7 @@ __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, con
 	if (!gw_self())
 		return next(thread, attr, fn, arg);
 	s = start_take();
+	s->thread = gettid();
 	s->stack = stack_size(attr);
 	s->fn = fn;
 	s->arg = arg;
@@ -151,6 +155,7 @@ __attribute__((visibility("default"))) int thrd_create(thrd_t *thread, thrd_star
 	if (!gw_self())
 		return next(thread, fn, arg);
 	s = start_take();
+	s->thread = gettid();
 	s->stack = stack_size(NULL);
 	s->fn11 = fn;
 	s->arg = arg;

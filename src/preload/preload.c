@@ -5,6 +5,7 @@
  * GODWIT_NODES     node specifications, ';' between them; without it nothing happens
  * GODWIT_STALL_US  bound of the window
  * GODWIT_FLAGS     no-recycle
+ * GODWIT_POLICY    the memory policy of the thread that became this program, see gw_policy_save()
  * GODWIT_QUIET     say nothing when the engine cannot start
  */
 #include "preload/preload.h"
@@ -12,6 +13,7 @@
 #include <godwit.h>
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,17 +69,18 @@ static int add_nodes(struct gw_engine *e, const char *specs)
 static void forked(struct gw_engine *e, int err, void *arg)
 {
 	(void)arg;
-	if (!err)
-		gw_control_open(e);
+	if (err)
+		return;
+	gw_control_open(e);
+	preload_save_policy(e);
 }
 
-/* errno is the program's: it may look at it in the first line of main(). */
-__attribute__((constructor)) static void preload_start(void)
+static void start(void)
 {
 	const char *nodes = getenv("GODWIT_NODES"), *stall = getenv("GODWIT_STALL_US"), *flags = getenv("GODWIT_FLAGS");
 	struct gw_options opt = { .size = sizeof(opt), .forked = forked };
 	struct gw_engine *e;
-	int err, saved = errno;
+	int err, saved = errno; /* the program's: it may look at it in the first line of main() */
 
 	if (!nodes)
 		return;
@@ -89,6 +92,8 @@ __attribute__((constructor)) static void preload_start(void)
 	} else {
 		err = add_nodes(e, nodes);
 		if (!err)
+			err = gw_policy_load(e, getenv("GODWIT_POLICY") ? getenv("GODWIT_POLICY") : "");
+		if (!err)
 			err = gw_control_open(e);
 		if (err) {
 			gw_stop(e);
@@ -97,6 +102,26 @@ __attribute__((constructor)) static void preload_start(void)
 	}
 	(void)at_quick_exit(gw_control_unlink);
 	errno = saved;
+}
+
+/*
+ * Constructors of other libraries run before ours, and libnuma's looks at the nodes: whoever is first starts the
+ * engine. That is before the program has threads.
+ */
+static bool started __attribute__((section("gw_data"))) = false;
+
+struct gw_engine *preload_engine(void)
+{
+	if (!started) {
+		started = true;
+		start();
+	}
+	return gw_self();
+}
+
+__attribute__((constructor)) static void preload_start(void)
+{
+	preload_engine();
 }
 
 __attribute__((destructor)) static void preload_end(void)

@@ -9,11 +9,21 @@
  *   mlockall                      what is the engine's need not be locked, and must not count
  *   mremap                        a call across two mappings must not meet one that is tracked
  *   vmsplice, setsockopt          hand out references to pages: vacated frames are not reused then
+ *   syscall, mbind and its kin    Linux's NUMA interface is the engine's: see numa.c
+ *   sched_setaffinity, getcpu     which node a thread is on
  */
 #ifndef GODWIT_PRELOAD_H
 #define GODWIT_PRELOAD_H
 
 /* The next definition of a libc function, or NULL. Any thread, any time. */
 void *preload_next(const char *name);
+
+struct gw_engine;
+
+/* The engine, started now if nobody has yet; NULL: there is none. Any thread, any time. */
+struct gw_engine *preload_engine(void);
+
+/* The calling thread's policy goes into the environment, for what this process becomes. */
+void preload_save_policy(struct gw_engine *e);
 
 #endif

@@ -450,6 +450,18 @@ static int k_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return fails("where") ? -ENOMEM : OPS->where(SIM, addr, nr, node);
 }
 
+static void k_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+{
+	(void)m;
+	OPS->mark(SIM, addr, len, on);
+}
+
+static int k_marked(struct mmu *m, uint64_t addr)
+{
+	(void)m;
+	return OPS->marked(SIM, addr);
+}
+
 static int k_read_event(struct mmu *m, struct mmu_event *ev)
 {
 	int got;
@@ -489,6 +501,8 @@ const struct mmu_ops kernel_mmu_ops = {
 	.scan = k_scan,
 	.area = k_area,
 	.where = k_where,
+	.mark = k_mark,
+	.marked = k_marked,
 	.read_event = k_read_event,
 };
 

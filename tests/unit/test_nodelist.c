@@ -4,6 +4,7 @@
 #include "policy/policy.h"
 
 #include <errno.h>
+#include <string.h>
 
 static void lists_are_read_as_numactl_reads_them(void **state)
 {
@@ -54,16 +55,48 @@ static void a_list_that_excludes_every_node_is_refused(void **state)
 	assert_int_equal(nodelist_parse("!0-3", 4, &mask), -EINVAL);
 }
 
+static void moved(uint64_t from, uint64_t to, const char *expected)
+{
+	int dest[64];
+
+	nodes_relative(from, to, dest);
+	for (int n = 0; n < 64; n++)
+		assert_int_equal(dest[n], n < (int)strlen(expected) && expected[n] != '.' ? expected[n] - '0' : -1);
+}
+
 static void the_nth_node_goes_to_the_nth_modulo(void **state)
 {
 	(void)state;
-	assert_int_equal(nodes_relative(0x7, 0xe, 0), 1);
-	assert_int_equal(nodes_relative(0x7, 0xe, 1), 2);
-	assert_int_equal(nodes_relative(0x7, 0xe, 2), 3);
-	assert_int_equal(nodes_relative(0x3, 0x4, 1), 2);
-	assert_int_equal(nodes_relative(0x1, 0xc, 0), 2);
-	assert_int_equal(nodes_relative(0x15, 0x3, 4), 0);
-	assert_int_equal(nodes_relative(0x3, 0x4, 5), -1);
+	moved(0x1, 0x2, "1");
+	moved(0x7, 0x38, "345");
+	moved(0x3, 0x4, "22");
+	moved(0x1, 0xc, "2");
+	moved(0x3, 0x1c, "23");
+	moved(0x3, 0, "");
+}
+
+static void sets_of_one_size_that_overlap_shift(void **state)
+{
+	(void)state;
+	moved(0x7, 0xe, "123");
+	moved(0xe, 0x7, ".012");
+	moved(0x3, 0x6, "12");
+}
+
+static void the_same_set_stays_as_it_is(void **state)
+{
+	(void)state;
+	moved(0x3, 0x3, "");
+	moved(0x5, 0x5, "");
+}
+
+static void sets_of_different_sizes_leave_what_is_there_already(void **state)
+{
+	(void)state;
+	moved(0x3, 0x2, "1");
+	moved(0x3, 0x1, ".0");
+	moved(0x15, 0x3, "..1.0");
+	moved(0x7, 0x3, "..0");
 }
 
 int main(void)
@@ -74,6 +107,10 @@ int main(void)
 		cmocka_unit_test(a_node_that_is_not_there_is_named_so),
 		cmocka_unit_test(a_list_that_excludes_every_node_is_refused),
 		cmocka_unit_test(the_nth_node_goes_to_the_nth_modulo),
+		cmocka_unit_test(sets_of_one_size_that_overlap_shift),
+		cmocka_unit_test(the_same_set_stays_as_it_is),
+		cmocka_unit_test(the_same_set_stays_as_it_is),
+		cmocka_unit_test(sets_of_different_sizes_leave_what_is_there_already),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Another process's engine, asked from inside this one: what migrate_pages(2) and move_pages(2) do with a pid. No
+ * libc state is used, and memory comes from the kernel: any thread may call.
+ */
+#include "base/sys.h"
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define SILENCE_MS 30000
+
+struct remote {
+	struct ctl_client client;
+	struct ctl_message msg;
+	char base[CTL_PATH_MAX], path[CTL_PATH_MAX];
+	struct {
+		struct ctl_move head;
+		struct ctl_move_entry entry[CTL_MOVE_MAX];
+	} move;
+};
+
+static int owner_of(int pid, unsigned int *uid)
+{
+	char path[32] = "/proc/", *at = path + 6;
+	struct stat st;
+	long err;
+
+	for (int scale = 1000000000; scale; scale /= 10)
+		if (pid >= scale)
+			*at++ = (char)('0' + pid / scale % 10);
+	*at = '\0';
+	err = sys4(SYS_newfstatat, AT_FDCWD, path, &st, 0);
+	*uid = st.st_uid;
+	return (int)err;
+}
+
+static int connect_at(struct remote *r, int pid, const char *xdg, unsigned int uid)
+{
+	int err = ctl_runtime_base(r->base, sizeof(r->base), xdg, uid);
+
+	if (!err)
+		err = ctl_runtime_dir(r->path, sizeof(r->path), r->base, uid, false);
+	if (!err)
+		err = ctl_socket_path(r->path, sizeof(r->path), r->base, pid);
+	return err ? err : ctl_connect(&r->client, r->path, pid, SILENCE_MS, &r->msg);
+}
+
+/* -ENXIO: nobody listens for that process. */
+static int remote_connect(struct remote *r, int pid)
+{
+	unsigned int uid;
+	int err = owner_of(pid, &uid);
+
+	if (err)
+		return -ESRCH;
+	err = connect_at(r, pid, getenv("XDG_RUNTIME_DIR"), uid);
+	if (err && err != -EACCES && err != -EPERM)
+		err = connect_at(r, pid, NULL, uid);
+	if (err == -EACCES)
+		return -EPERM;
+	return err == -ENOENT || err == -ECONNREFUSED || err == -ENOTSOCK || err == -ESRCH || err == -ENAMETOOLONG
+		       ? -ENXIO
+		       : err;
+}
+
+static int remote_open(struct remote **out, int pid)
+{
+	long mem = sys_mmap(0, sizeof(struct remote), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int err;
+
+	if (mem < 0)
+		return (int)mem;
+	*out = (struct remote *)mem;
+	err = remote_connect(*out, pid);
+	if (err)
+		sys2(SYS_munmap, mem, sizeof(struct remote));
+	return err;
+}
+
+static void remote_close(struct remote *r)
+{
+	ctl_close(&r->client);
+	sys2(SYS_munmap, r, sizeof(*r));
+}
+
+static int said(const struct remote *r, int err)
+{
+	return err == -EREMOTEIO ? r->client.error.err : err;
+}
+
+long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res)
+{
+	struct ctl_migrate ask = { .from = from, .to = to, .opt = { .size = sizeof(ask.opt) } };
+	struct iovec part = { &ask, sizeof(ask) };
+	struct remote *r;
+	long left = 0;
+	int err = remote_open(&r, pid);
+
+	if (err)
+		return err;
+	err = ctl_request(&r->client, CTL_MIGRATE, &part, 1, &r->msg);
+	while (!err && r->msg.head.type == CTL_PROGRESS)
+		err = ctl_read_message(&r->client, &r->msg);
+	if (!err && r->msg.head.type != CTL_RESULT)
+		err = -EPROTO;
+	if (!err) {
+		left = (long)r->msg.result.pages_failed;
+		if (res && res->size >= sizeof(*res))
+			*res = r->msg.result;
+	}
+	err = said(r, err);
+	remote_close(r);
+	return err ? err : left;
+}
+
+struct pages {
+	void *const *page;
+	const int *node;
+	int *status;
+};
+
+static int move_some(struct remote *r, const struct pages *p, size_t at, uint32_t nr)
+{
+	struct iovec part = { &r->move, sizeof(r->move.head) + nr * sizeof(r->move.entry[0]) };
+	int err;
+
+	r->move.head = (struct ctl_move){ .count = nr, .query = !p->node, .opt = { .size = sizeof(r->move.head.opt) } };
+	for (uint32_t i = 0; i < nr; i++)
+		r->move.entry[i] = (struct ctl_move_entry){ .addr = (uint64_t)p->page[at + i],
+							    .node = p->node ? p->node[at + i] : 0 };
+	err = ctl_request(&r->client, CTL_MOVE, &part, 1, &r->msg);
+	if (!err && (r->msg.head.type != CTL_STATUS || r->msg.moved.head.count != nr))
+		err = -EPROTO;
+	if (!err)
+		memcpy(p->status + at, r->msg.moved.status, nr * sizeof(int));
+	return said(r, err);
+}
+
+long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status)
+{
+	const struct pages p = { pages, nodes, status };
+	struct remote *r;
+	long left = 0;
+	int err = remote_open(&r, pid);
+
+	if (err)
+		return err;
+	for (size_t at = 0; at < count && !err; at += CTL_MOVE_MAX)
+		err = move_some(r, &p, at, (uint32_t)(count - at < CTL_MOVE_MAX ? count - at : CTL_MOVE_MAX));
+	for (size_t i = 0; nodes && !err && i < count; i++)
+		left += status[i] != nodes[i];
+	remote_close(r);
+	return err ? err : left;
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Policies of ranges and threads: do_mbind() and its neighbours, with the order of checks of mm/mempolicy.c, so that
+ * errors are the kernel's. All on engine threads, with nothing held.
+ */
+#include "mm/mm.h"
+
+#include <errno.h>
+
+/*
+ * Pages that are there already were touched under the policies of before: enter them, so that a policy may change.
+ * Only what the program could have touched counts, which is managed memory. migrate lock held.
+ */
+static int settle(struct mm *mm, uint64_t start, uint64_t end)
+{
+	int err = spans_load(mm);
+
+	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
+		const struct span *s = &mm->spans.span[i];
+
+		if (s->kind == AREA_MANAGED && s->start < end && s->end > start)
+			err = adopt_range(mm, max_u64(s->start, start), min_u64(s->end, end));
+	}
+	return err;
+}
+
+/* No hole in it. migrate lock held, spans loaded. */
+static bool mapped_whole(struct mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t from, to;
+
+	while (start < end) {
+		const struct span *s;
+		int err = mm->mmu->ops->area(mm->mmu, start, &from, &to);
+
+		if (err == -ENOTTY && (s = span_find(mm, start))) {
+			to = s->end;
+			err = 0;
+		}
+		if (err)
+			return false;
+		start = to;
+	}
+	return true;
+}
+
+/* ---- which pages are where they should not be ---- */
+
+struct misplaced {
+	const struct mbind *ask;
+	struct page_list *list;	/* NULL: only count */
+	uint64_t nr;		/* 4 KiB pages */
+};
+
+static bool misplaced(const struct misplaced *m, const struct page *page)
+{
+	return page->flags & PG_PRESENT && !(m->ask->nodes >> page->node & 1);
+}
+
+/* Counted are those that are not on the list afterwards: another request has them. */
+static void queue_page(struct mm *mm, struct misplaced *m, struct page *page)
+{
+	if (misplaced(m, page) && (!m->list || isolate_lru_page(mm, page, m->list)))
+		m->nr += page_nr(page);
+}
+
+static void queue_leaf(struct mm *mm, struct misplaced *m, struct page *leaf, uint64_t first, uint64_t last)
+{
+	if (leaf->flags & PG_HUGE) {
+		queue_page(mm, m, leaf);
+		return;
+	}
+	for (uint64_t a = first; a < last; a += PAGE_SIZE_)
+		queue_page(mm, m, &leaf[a / PAGE_SIZE_ % LEAF_PAGES]);
+}
+
+/* What is not managed lies on node 0. */
+static uint64_t unmanaged_misplaced(struct mm *mm, const struct mbind *ask)
+{
+	uint64_t nr = 0;
+
+	if (ask->nodes & 1)
+		return 0;
+	for (uint32_t i = 0; i < mm->spans.nr; i++) {
+		const struct span *s = &mm->spans.span[i];
+
+		if (s->kind != AREA_MANAGED && s->kind != AREA_OWN && s->start < ask->end && s->end > ask->start)
+			nr += count_present(mm, max_u64(s->start, ask->start), min_u64(s->end, ask->end));
+	}
+	return nr;
+}
+
+/* migrate lock held. */
+static uint64_t queue_pages_range(struct mm *mm, const struct mbind *ask, struct page_list *list)
+{
+	struct misplaced m = { .ask = ask, .list = list };
+	uint64_t at = ask->start;
+	struct page *leaf;
+
+	lock_acquire(&mm->lock);
+	while ((leaf = leaf_next(&mm->pt, &at, ask->end))) {
+		queue_leaf(mm, &m, leaf, max_u64(at, ask->start), min_u64(at + HUGE_SIZE_, ask->end));
+		at += HUGE_SIZE_;
+	}
+	lock_release(&mm->lock);
+	return m.nr + unmanaged_misplaced(mm, ask);
+}
+
+static int new_page_by_policy(struct mm *mm, struct page *page, void *private)
+{
+	const struct mbind *ask = private;
+	struct toucher who = toucher_of(mm, ask->tid, ask->cpu);
+	int node = place_again(mm, page_addr(&mm->pt, page), page_nr(page), &who);
+
+	return node >= 0 && node_charge(mm->nodes, node, page_nr(page)) ? node : -ENOMEM;
+}
+
+/* ---- mbind ---- */
+
+/* The policy is in place when this returns 0; what is to move is on the list, the number that cannot in *stay. */
+static int mbind_range(struct mm *mm, const struct mbind *ask, struct page_list *list, uint64_t *stay)
+{
+	bool move = ask->flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL);
+	int err = settle(mm, ask->start, ask->end);
+
+	if (!err)
+		err = exclude_refresh(mm);
+	if (err)
+		return err;
+	if (!mapped_whole(mm, ask->start, ask->end))
+		return -EFAULT;
+	if (ask->flags & MPOL_MF_STRICT && !move && queue_pages_range(mm, ask, NULL))
+		return -EIO;
+	lock_acquire(&mm->lock);
+	err = range_set(mm, ask->start, ask->end, &ask->pol);
+	lock_release(&mm->lock);
+	if (err)
+		return err;
+	mm->mmu->ops->mark(mm->mmu, ask->start, ask->end - ask->start, ask->pol.mode != MPOL_DEFAULT);
+	if (move)
+		*stay = queue_pages_range(mm, ask, list);
+	return 0;
+}
+
+int do_mbind(struct mm *mm, const struct mbind *ask, struct request *rq)
+{
+	struct page_list list = { 0 };
+	uint64_t stay = 0;
+	int err;
+
+	request_begin(rq);
+	lock_acquire(&mm->migrate);
+	err = mbind_range(mm, ask, &list, &stay);
+	lock_release(&mm->migrate);
+	if (err)
+		return err;
+	if (list.head) {
+		rq->progress->total = list.nr;
+		migrate_pages(mm, &list, new_page_by_policy, (void *)ask, rq);
+		migrate_rest(mm, &list, new_page_by_policy, (void *)ask, rq);
+		migrate_over(mm);
+	}
+	return ask->flags & MPOL_MF_STRICT && (stay || rq->progress->failed_pages) ? -EIO : 0;
+}
+
+int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
+{
+	int err = -ENOENT;
+
+	lock_acquire(&mm->migrate);
+	settle(mm, start, end);
+	lock_acquire(&mm->lock);
+	ranges_check(mm, start, end);
+	for (uint64_t at = start, next; at < end; at = next) {
+		struct range_policy *r;
+		struct mempolicy pol;
+
+		next = end;
+		r = range_at(mm, at, &next);
+		if (!r)
+			continue;
+		pol = r->pol;
+		if (pol.mode != MPOL_BIND && pol.mode != MPOL_PREFERRED_MANY) {
+			err = -EOPNOTSUPP;
+			break;
+		}
+		pol.home = (int8_t)home;
+		err = range_set(mm, at, next, &pol);
+		if (err)
+			break;
+	}
+	lock_release(&mm->lock);
+	lock_release(&mm->migrate);
+	return err;
+}
+
+/* ---- threads' policies, and the nodes that are allowed ---- */
+
+static int settle_all(struct mm *mm)
+{
+	return mm->place.nr_changes || mm->nodes->nr > 1 ? settle(mm, 0, UINT64_MAX) : 0;
+}
+
+int do_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol)
+{
+	int err;
+
+	lock_acquire(&mm->migrate);
+	err = settle_all(mm);
+	lock_acquire(&mm->lock);
+	if (!err)
+		err = task_set_policy(mm, tid, pol);
+	lock_release(&mm->lock);
+	lock_release(&mm->migrate);
+	return err;
+}
+
+int do_set_home(struct mm *mm, uint32_t tid, int home)
+{
+	int err;
+
+	lock_acquire(&mm->migrate);
+	err = settle_all(mm);
+	lock_acquire(&mm->lock);
+	if (!err)
+		err = task_set_home(mm, tid, home);
+	lock_release(&mm->lock);
+	lock_release(&mm->migrate);
+	return err;
+}
+
+int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq)
+{
+	uint64_t before;
+	int err;
+
+	lock_acquire(&mm->migrate);
+	err = settle_all(mm);
+	lock_acquire(&mm->lock);
+	before = place_allowed(mm);
+	if (!err)
+		place_rebind(mm, allowed);
+	lock_release(&mm->lock);
+	lock_release(&mm->migrate);
+	return err || !follow || before == allowed ? err : do_migrate_pages(mm, before, allowed, rq);
+}
