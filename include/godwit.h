@@ -286,7 +286,8 @@ long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const st
  * -ENXIO: it has none; -EPERM: it is another user's; -EINVAL: no such node there; and what the connection says.
  */
 long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res);
-long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status);
+long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status,
+		    const struct gw_migrate_options *opt);
 
 /* ---------------------------------------------------------------- ranges ---- */
 
@@ -319,6 +320,14 @@ void gw_thread_leave(struct gw_engine *e);
  * call: an address or a negative errno.
  */
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr);
+
+/*
+ * The program has unmapped a range or mapped another thing over it, or (unmapped 0) has discarded its pages: what is
+ * there next is new, and is charged to the node that its policy says. The engine need not be told, but then takes a page that is there again
+ * for the one of before. Where libgodwit.so is linked or preloaded munmap(), mmap() and madvise() do this by themselves.
+ * Async-signal-safe.
+ */
+void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped);
 
 /*
  * ioctl(2) of a userfaultfd of the program's own: a range that the engine just tracks would be refused (EBUSY), and

@@ -41,6 +41,7 @@ static void request_fill(struct gw_job *job, const struct gw_migrate_options *gi
 struct gw_job *job_take(struct gw_engine *e, const struct gw_migrate_options *opt)
 {
 	struct gw_job *job = NULL;
+	uint64_t signals = signals_block();
 
 	lock_acquire(&e->jobs_lock);
 	for (uint32_t i = 0; i < JOBS_MAX && !job; i++)
@@ -52,6 +53,7 @@ struct gw_job *job_take(struct gw_engine *e, const struct gw_migrate_options *op
 		*job = (struct gw_job){ .e = e, .state = JOB_QUEUED, .thread.stack = stack };
 	}
 	lock_release(&e->jobs_lock);
+	signals_restore(signals);
 	if (job)
 		request_fill(job, opt);
 	return job;

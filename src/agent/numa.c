@@ -66,12 +66,11 @@ int get_nodes(struct nodes_given *out, uint64_t there, uint64_t nr)
 	if (nr > GW_PAGE_SIZE * 8)
 		return -EINVAL;
 	while (nr > KERNEL_NODES) { /* beyond what there can be nothing may be set */
-		uint64_t last = (nr - 1) % WORD + 1;
-
-		err = read_bits(&word, there + (nr - 1) / WORD * 8, last);
-		if (err || word)
-			return err ? err : -EINVAL;
-		nr -= last;
+		if (!read_user(&word, there + (nr - 1) / WORD * 8, 8))
+			return -EFAULT;
+		if (word)
+			return -EINVAL;
+		nr -= min_u64(WORD, nr - KERNEL_NODES);
 	}
 	err = read_bits(bits, there, nr);
 	out->nodes = bits[0];
@@ -156,6 +155,7 @@ static long run(struct gw_engine *e, const struct gw_job *ask)
 	job->from = ask->from;
 	job->to = ask->to;
 	job->flag = ask->flag;
+	job->rq.unshare_all = ask->flag; /* MPOL_MF_MOVE_ALL: a page that others share too */
 	err = job_start(job);
 	return err ? err : job_end_wait(job, NULL);
 }
@@ -243,6 +243,7 @@ static long call_mbind(struct gw_engine *e, uint32_t tid, const long a[6])
 		return 0;
 	err = make_policy(e, mode, flags, &given, &ask.mbind.pol);
 	ask.mbind.cpu = cpu_now(e, tid);
+	ask.flag = how & MPOL_MF_MOVE_ALL;
 	return err ? err : run(e, &ask);
 }
 
@@ -283,24 +284,27 @@ static int range_policy(struct gw_engine *e, uint64_t addr, struct mempolicy *po
 {
 	struct mm *mm = &e->mm;
 	struct range_policy *r;
+	uint64_t signals;
 	int err;
 
 	*pol = (struct mempolicy){ .home = -1 };
-	books_acquire(mm);
+	signals = program_acquire(mm);
 	err = mm->mmu->ops->marked(mm->mmu, addr);
 	ranges_check(mm, addr, addr + 1);
 	r = range_at(mm, addr, NULL);
 	if (r)
 		*pol = r->pol;
-	books_release(mm);
+	program_release(mm, signals);
 	return err < 0 ? err : 0;
 }
 
 static void task_policy(struct gw_engine *e, uint32_t tid, struct mempolicy *pol)
 {
-	books_acquire(&e->mm);
+	uint64_t signals;
+
+	signals = program_acquire(&e->mm);
 	*pol = task_of(&e->mm, tid)->pol;
-	books_release(&e->mm);
+	program_release(&e->mm, signals);
 }
 
 static int policy_word(struct gw_engine *e, uint64_t addr, uint64_t flags, const struct mempolicy *pol)
@@ -357,11 +361,10 @@ static long call_get_mempolicy(struct gw_engine *e, uint32_t tid, const long a[6
 static long call_getcpu(struct gw_engine *e, uint32_t tid, const long a[6])
 {
 	int cpu = cpu_now(e, tid), node = gw_node_of_cpu(e, cpu);
+	bool good = !a[0] || write_user((uint64_t)a[0], &cpu, sizeof(cpu));
 
 	node = node < 0 ? 0 : node;
-	if (a[0] && !write_user((uint64_t)a[0], &cpu, sizeof(cpu)))
-		return -EFAULT;
-	return a[1] && !write_user((uint64_t)a[1], &node, sizeof(node)) ? -EFAULT : 0;
+	return (!a[1] || write_user((uint64_t)a[1], &node, sizeof(node))) && good ? 0 : -EFAULT;
 }
 
 /* ---- the nodes that are allowed ---- */
@@ -401,14 +404,15 @@ static int home_of(struct gw_engine *e, uint32_t tid)
 static void thread_moved(struct gw_engine *e, uint32_t tid)
 {
 	struct gw_job ask = { .run = run_set_home, .tid = tid };
+	uint64_t signals;
 	bool same;
 
 	if (sys3(SYS_tgkill, e->pid, tid, 0) < 0)
 		return;
 	ask.mbind.pol.home = (int8_t)home_of(e, ask.tid);
-	books_acquire(&e->mm);
+	signals = program_acquire(&e->mm);
 	same = task_of(&e->mm, ask.tid)->home == ask.mbind.pol.home;
-	books_release(&e->mm);
+	program_release(&e->mm, signals);
 	if (!same)
 		run(e, &ask);
 }
@@ -443,16 +447,17 @@ void gw_thread_moved(struct gw_engine *e, uint32_t tid)
 void gw_thread_inherit(struct gw_engine *e, uint32_t maker)
 {
 	uint32_t tid = (uint32_t)sys0(SYS_gettid);
+	uint64_t signals;
 	struct task has;
 
 	if (!__atomic_load_n(&e->mm.place.nr_tasks, __ATOMIC_RELAXED))
 		return;
 	has = (struct task){ .home = home_of(e, tid) };
-	books_acquire(&e->mm);
+	signals = program_acquire(&e->mm);
 	has.pol = task_of(&e->mm, maker)->pol;
 	if (task_differs(&e->mm, tid, &has))
 		task_inherit(&e->mm, tid, &has);
-	books_release(&e->mm);
+	program_release(&e->mm, signals);
 }
 
 /* ---- execve ---- */
@@ -483,7 +488,7 @@ void gw_policy_save(struct gw_engine *e, char text[GW_POLICY_SAVED + 1])
 int gw_policy_load(struct gw_engine *e, const char *text)
 {
 	struct mempolicy pol = { .home = -1 };
-	uint64_t v[5] = { 0 };
+	uint64_t v[5] = { 0 }, signals;
 	int n = 0;
 
 	text += strspn(text, " ");
@@ -501,9 +506,9 @@ int gw_policy_load(struct gw_engine *e, const char *text)
 					  .home = (int8_t)v[4] };
 	if (pol.mode != MPOL_DEFAULT && pol.mode != MPOL_LOCAL && !pol.nodes)
 		return -EINVAL;
-	books_acquire(&e->mm);
+	signals = program_acquire(&e->mm);
 	e->mm.place.initial = (struct task){ .home = home_of(e, e->pid), .pol = pol };
-	books_release(&e->mm);
+	program_release(&e->mm, signals);
 	return 0;
 }
 

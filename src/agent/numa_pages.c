@@ -51,6 +51,7 @@ struct chunk {
 struct moving {
 	struct gw_engine *e;
 	long pid;		/* 0: own */
+	bool all;		/* MPOL_MF_MOVE_ALL: what others share too */
 	uint64_t nr, pages, nodes, status;	/* the program's arrays */
 	struct chunk *chunk;
 	long left;
@@ -71,10 +72,11 @@ static int ask_engine(struct moving *m, uint64_t nr)
 {
 	struct chunk *c = m->chunk;
 	const int *nodes = m->nodes ? c->node : NULL;
+	struct gw_migrate_options opt = { .size = sizeof(opt), .flags = m->all ? GW_MIGRATE_BREAK_COW : 0 };
 	long err;
 
-	err = m->pid ? gw_remote_move((int)m->pid, nr, c->page, nodes, c->status)
-		     : gw_move_pages(m->e, nr, c->page, nodes, c->status, NULL);
+	err = m->pid ? gw_remote_move((int)m->pid, nr, c->page, nodes, c->status, &opt)
+		     : gw_move_pages(m->e, nr, c->page, nodes, c->status, &opt);
 	if (err < 0)
 		return (int)err;
 	for (uint64_t i = 0; i < nr; i++) {
@@ -142,6 +144,7 @@ long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 {
 	struct moving m = { .e = e,
 			    .pid = is_own(tid, (int)a[0]) ? 0 : (int)a[0],
+			    .all = a[5] & MPOL_MF_MOVE_ALL,
 			    .nr = (uint64_t)a[1],
 			    .pages = (uint64_t)a[2],
 			    .nodes = (uint64_t)a[3],

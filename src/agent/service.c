@@ -95,6 +95,7 @@ int gw_tick(struct gw_engine *e, uint32_t ms, void (*fn)(struct gw_engine *e, vo
 
 static int post(struct gw_engine *e, struct post p)
 {
+	uint64_t signals = signals_block();
 	int err = -EAGAIN;
 
 	lock_acquire(&e->post_lock);
@@ -103,6 +104,7 @@ static int post(struct gw_engine *e, struct post p)
 		err = 0;
 	}
 	lock_release(&e->post_lock);
+	signals_restore(signals);
 	kick(e);
 	return err;
 }

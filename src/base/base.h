@@ -87,6 +87,12 @@ struct thread {
 int thread_start(struct thread *t, bool own_files);
 void thread_join(struct thread *t);
 /*
+ * A program's thread that takes a lock of ours must not run a handler meanwhile: that may want the lock too, or wait
+ * for another thread that does (collectors of garbage stop threads so). Returns the mask to restore.
+ */
+uint64_t signals_block(void);
+void signals_restore(uint64_t mask);
+/*
  * From here on no ordinary thread takes the CPU from the caller, until it says false: for the short
  * time in which others wait for it. False: not permitted (CAP_SYS_NICE or RLIMIT_RTPRIO).
  */

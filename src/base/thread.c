@@ -88,3 +88,16 @@ bool thread_hurry(bool on)
 
 	return sys3(SYS_sched_setscheduler, 0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK : SCHED_OTHER, &prio) >= 0;
 }
+
+uint64_t signals_block(void)
+{
+	uint64_t all = ~0ULL, old = 0;
+
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
+	return old;
+}
+
+void signals_restore(uint64_t mask)
+{
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
+}

@@ -51,6 +51,11 @@ static int connect_at(struct remote *r, int pid, const char *xdg, unsigned int u
 	return err ? err : ctl_connect(&r->client, r->path, pid, SILENCE_MS, &r->msg);
 }
 
+static bool nobody(int err)
+{
+	return err == -ENOENT || err == -ECONNREFUSED || err == -ENOTSOCK || err == -ESRCH || err == -ENAMETOOLONG;
+}
+
 /* -ENXIO: nobody listens for that process. */
 static int remote_connect(struct remote *r, int pid)
 {
@@ -59,14 +64,14 @@ static int remote_connect(struct remote *r, int pid)
 
 	if (err)
 		return -ESRCH;
-	err = connect_at(r, pid, getenv("XDG_RUNTIME_DIR"), uid);
-	if (err && err != -EACCES && err != -EPERM)
-		err = connect_at(r, pid, NULL, uid);
-	if (err == -EACCES)
-		return -EPERM;
-	return err == -ENOENT || err == -ECONNREFUSED || err == -ENOTSOCK || err == -ESRCH || err == -ENAMETOOLONG
-		       ? -ENXIO
-		       : err;
+	/* the socket of a process that has changed its user stays where the first one's are */
+	for (int i = 0; i < 4; i++) {
+		err = connect_at(r, pid, i % 2 ? NULL : getenv("XDG_RUNTIME_DIR"),
+				 i < 2 ? uid : (unsigned int)sys0(SYS_geteuid));
+		if (!nobody(err))
+			break;
+	}
+	return err == -EACCES ? -EPERM : nobody(err) ? -ENXIO : err;
 }
 
 static int remote_open(struct remote **out, int pid)
@@ -98,7 +103,7 @@ long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migr
 {
 	struct ctl_migrate ask = { .from = from, .to = to, .opt = { .size = sizeof(ask.opt) } };
 	struct iovec part = { &ask, sizeof(ask) };
-	struct remote *r;
+	struct remote *r = NULL;
 	long left = 0;
 	int err = remote_open(&r, pid);
 
@@ -120,6 +125,7 @@ long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migr
 }
 
 struct pages {
+	const struct gw_migrate_options *opt;
 	void *const *page;
 	const int *node;
 	int *status;
@@ -131,6 +137,8 @@ static int move_some(struct remote *r, const struct pages *p, size_t at, uint32_
 	int err;
 
 	r->move.head = (struct ctl_move){ .count = nr, .query = !p->node, .opt = { .size = sizeof(r->move.head.opt) } };
+	if (p->opt)
+		r->move.head.opt = *p->opt;
 	for (uint32_t i = 0; i < nr; i++)
 		r->move.entry[i] = (struct ctl_move_entry){ .addr = (uint64_t)p->page[at + i],
 							    .node = p->node ? p->node[at + i] : 0 };
@@ -142,10 +150,11 @@ static int move_some(struct remote *r, const struct pages *p, size_t at, uint32_
 	return said(r, err);
 }
 
-long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status)
+long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status,
+		    const struct gw_migrate_options *opt)
 {
-	const struct pages p = { pages, nodes, status };
-	struct remote *r;
+	const struct pages p = { opt, pages, nodes, status };
+	struct remote *r = NULL;
 	long left = 0;
 	int err = remote_open(&r, pid);
 

@@ -163,9 +163,9 @@ static bool batch_follow(struct mm *mm, const struct mmu_event *ev)
 }
 
 /* A huge page arrives in pieces in the books; the next look finds out whether it still is one. */
-static void books_follow(struct mm *mm, const struct mmu_event *ev)
+void books_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t dest)
 {
-	for (uint64_t addr = ev->addr; addr < ev->end; addr += PAGE_SIZE_) {
+	for (uint64_t addr = start; addr < end; addr += PAGE_SIZE_) {
 		struct page *page = page_find(&mm->pt, addr), *to;
 		int node;
 
@@ -177,11 +177,11 @@ static void books_follow(struct mm *mm, const struct mmu_event *ev)
 			continue;
 		node = page->node;
 		page_gone(mm, page);
-		to = page_find(&mm->pt, addr - ev->addr + ev->to);
+		to = page_find(&mm->pt, addr - start + dest);
 		if (!to || !(to->flags & (PG_PRESENT | PG_HUGE) || to->refs))
-			page_enter(mm, addr - ev->addr + ev->to, node, 0);
+			page_enter(mm, addr - start + dest, node, 0);
 	}
-	range_gone(mm, ev->addr, ev->end);
+	range_gone(mm, start, end);
 }
 
 static void on_remap(struct mm *mm, const struct mmu_event *ev)
@@ -191,7 +191,7 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 
 	mm->window_torn = true;
 	if (!mm->forking)
-		books_follow(mm, ev);
+		books_follow(mm, ev->addr, ev->end, ev->to);
 	/*
 	 * The tracking went along. It stays until the window is closed: the program may bring the piece
 	 * back, and it must then be one mapping with its neighbours again.

@@ -44,6 +44,14 @@ static bool mapped_whole(struct mm *mm, uint64_t start, uint64_t end)
 	return true;
 }
 
+static bool mapped_at_all(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint32_t i = 0; i < mm->spans.nr; i++)
+		if (mm->spans.span[i].start < end && mm->spans.span[i].end > start)
+			return true;
+	return false;
+}
+
 /* ---- which pages are where they should not be ---- */
 
 struct misplaced {
@@ -127,7 +135,8 @@ static int mbind_range(struct mm *mm, const struct mbind *ask, struct page_list 
 		err = exclude_refresh(mm);
 	if (err)
 		return err;
-	if (!mapped_whole(mm, ask->start, ask->end))
+	/* holes are no error to the default policy, but something must be there */
+	if (!(ask->pol.mode == MPOL_DEFAULT ? mapped_at_all : mapped_whole)(mm, ask->start, ask->end))
 		return -EFAULT;
 	if (ask->flags & MPOL_MF_STRICT && !move && queue_pages_range(mm, ask, NULL))
 		return -EIO;
@@ -192,6 +201,60 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
 	lock_release(&mm->lock);
 	lock_release(&mm->migrate);
 	return err;
+}
+
+/* ---- what the program does with its mappings ---- */
+
+static bool books_empty(const struct mm *mm)
+{
+	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
+}
+
+void do_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
+{
+	uint64_t signals;
+
+	if (books_empty(mm) || start >= end)
+		return;
+	signals = program_acquire(mm);
+	range_gone(mm, start, end);
+	if (unmapped)
+		range_clear(mm, start, end);
+	program_release(mm, signals);
+}
+
+/* mremap(): the books and the policies of what has moved go along; with nothing tracked and nothing in flight. */
+long do_remap(struct mm *mm, const long call[6])
+{
+	uint64_t from = (uint64_t)call[1], len = ALIGN_UP(min_u64((uint64_t)call[2], (uint64_t)call[3]), PAGE_SIZE_);
+	bool known = !books_empty(mm) || mm->place.nr_changes;
+	uint64_t to;
+	long ret;
+
+	lock_acquire(&mm->migrate);
+	window_close(mm);
+	if (known)
+		settle(mm, from, from + ALIGN_UP((uint64_t)call[2], PAGE_SIZE_));
+	ret = sys5(call[0], call[1], call[2], call[3], call[4], call[5]);
+	if (known && (ret >= 0 || ret < -4095)) {
+		struct range_policy *r;
+
+		to = (uint64_t)ret;
+		lock_acquire(&mm->lock);
+		if (to != from) {
+			range_gone(mm, to, to + ALIGN_UP((uint64_t)call[3], PAGE_SIZE_));
+			books_follow(mm, from, from + len, to);
+			range_move(mm, from, to, len);
+		}
+		/* what has grown is the same mapping */
+		r = range_at(mm, to + len - PAGE_SIZE_, NULL);
+		if (r && call[3] > call[2])
+			range_set(mm, to + len, to + ALIGN_UP((uint64_t)call[3], PAGE_SIZE_), &r->pol);
+		lock_release(&mm->lock);
+	}
+	lock_release(&mm->migrate);
+	return ret;
 }
 
 /* ---- threads' policies, and the nodes that are allowed ---- */

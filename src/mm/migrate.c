@@ -379,6 +379,20 @@ void books_release(struct mm *mm)
 	books_yield(mm);
 }
 
+uint64_t program_acquire(struct mm *mm)
+{
+	uint64_t signals = signals_block();
+
+	books_acquire(mm);
+	return signals;
+}
+
+void program_release(struct mm *mm, uint64_t signals)
+{
+	books_release(mm);
+	signals_restore(signals);
+}
+
 void list_splice(struct mm *mm, struct page_list *to, struct page_list *from)
 {
 	books_acquire(mm);

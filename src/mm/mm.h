@@ -286,6 +286,9 @@ int may_move(struct mm *mm, const struct page *page);
 /* Both locks, as every change of the books by a job needs: a fork, which holds the first, copies them at rest. */
 void books_acquire(struct mm *mm);
 void books_release(struct mm *mm);
+/* The same by a thread of the program, with its signals blocked until then. */
+uint64_t program_acquire(struct mm *mm);
+void program_release(struct mm *mm, uint64_t signals);
 /* All of from to the end of to; books_acquire() inside. */
 void list_splice(struct mm *mm, struct page_list *to, struct page_list *from);
 
@@ -342,6 +345,12 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home);
 int do_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol);
 int do_set_home(struct mm *mm, uint32_t tid, int home);
 /* As cpuset.mems; follow: pages move along. The figures are in rq->progress. */
+/*
+ * The program has taken away what was in a range (unmapped: and the mapping with it), or mremap() has taken it
+ * elsewhere. By program threads; between two requests nothing else tells. do_remap() does the call itself.
+ */
+void do_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
+long do_remap(struct mm *mm, const long call[6]);
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);
 
 /* ---- relocate.c, movepages.c ---- */
@@ -378,6 +387,8 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end);
 
 /* Is some of it about to be discarded? mm->lock held. */
 bool discarded_at(struct mm *mm, uint64_t start, uint64_t end);
+/* The books of [addr, end) go along to another address. mm->lock held. */
+void books_follow(struct mm *mm, uint64_t addr, uint64_t end, uint64_t to);
 /* Read and answer what the kernel has to say. The reader thread, and a migration that is refused. */
 void mm_drain_events(struct mm *mm);
 void mm_drain_events_locked(struct mm *mm);

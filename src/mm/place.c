@@ -279,9 +279,9 @@ void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len)
 	if (!p->nr_ranges)
 		return;
 	range_clear(mm, to, to + len);
-	while ((i = range_index(p, at)) < p->nr_ranges && p->range[i].start < from + len) {
+	while (at < from + len && (i = range_index(p, at)) < p->nr_ranges && p->range[i].start < from + len) {
 		r = p->range[i];
-		r.start = max_u64(r.start, from);
+		r.start = max_u64(r.start, at);
 		r.end = min_u64(r.end, from + len);
 		at = r.end;
 		range_set(mm, r.start - from + to, r.end - from + to, &r.pol);

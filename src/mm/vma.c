@@ -219,9 +219,9 @@ static void forget_dead_threads(struct mm *mm)
  */
 int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid)
 {
+	uint64_t signals = program_acquire(mm);
 	int err;
 
-	books_acquire(mm);
 	err = exclude_add_locked(mm, start, end, tid);
 	if (err) {
 		forget_dead_threads(mm);
@@ -229,23 +229,23 @@ int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid)
 	}
 	if (err) /* better that nothing moves than that this does */
 		mm->excluded.range[0] = (struct exclusion){ 0, UINT64_MAX, EXCLUDE_OPT_OUT };
-	books_release(mm);
+	program_release(mm, signals);
 	return err;
 }
 
 int exclude_del(struct mm *mm, uint64_t start, uint64_t end, uint32_t kind)
 {
 	struct exclusions *x = &mm->excluded;
+	uint64_t signals = program_acquire(mm);
 	int err = -ENOENT;
 
-	books_acquire(mm);
 	for (uint32_t i = 0; i < x->nr && err; i++)
 		if (x->range[i].tid == kind && x->range[i].start == ALIGN_DOWN(start, PAGE_SIZE_) &&
 		    x->range[i].end == ALIGN_UP(end, PAGE_SIZE_)) {
 			x->range[i] = x->range[--x->nr];
 			err = 0;
 		}
-	books_release(mm);
+	program_release(mm, signals);
 	return err;
 }
 

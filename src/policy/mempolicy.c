@@ -33,7 +33,7 @@ static uint64_t relative_nodes(uint64_t given, uint64_t allowed)
 
 static bool keeps_given(const struct mempolicy *pol)
 {
-	return pol->flags & (MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES);
+	return pol->flags & MPOL_MODE_FLAGS;
 }
 
 /* ---- making one ---- */

@@ -24,6 +24,29 @@ void *preload_next(const char *name)
 	return dlsym(RTLD_NEXT, name);
 }
 
+long kernel_call(long nr, const long a[6])
+{
+	long ret;
+	register long r10 __asm__("r10") = a[3];
+	register long r8 __asm__("r8") = a[4];
+	register long r9 __asm__("r9") = a[5];
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
+long kernel_result(long ret)
+{
+	if (ret < 0 && ret > -4096) {
+		errno = (int)-ret;
+		return -1;
+	}
+	return ret;
+}
+
 /* ---- threads ---- */
 
 #define STARTS 256
@@ -121,7 +144,7 @@ static size_t stack_size(const pthread_attr_t *attr)
 	return size;
 }
 
-__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+VISIBLE int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 							  void *(*fn)(void *), void *arg)
 {
 	static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)
@@ -144,7 +167,7 @@ __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, con
 	return err;
 }
 
-__attribute__((visibility("default"))) int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
+VISIBLE int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 {
 	static int (*next)(thrd_t *, thrd_start_t, void *) __attribute__((section("gw_data"))) = NULL;
 	struct start *s;
@@ -171,7 +194,7 @@ __attribute__((visibility("default"), noreturn)) void _exit(int status)
 {
 	gw_control_unlink();
 	for (;;)
-		syscall(SYS_exit_group, status);
+		kernel_call(SYS_exit_group, (long[6]){ status });
 }
 
 __attribute__((visibility("default"), noreturn)) void _Exit(int status)
@@ -182,7 +205,7 @@ __attribute__((visibility("default"), noreturn)) void _Exit(int status)
 /* ---- credentials: libc changes those of the threads that it knows ---- */
 
 #define FOLLOWS(name, params, args)                                                                        \
-	__attribute__((visibility("default"))) int name params                                             \
+	VISIBLE int name params                                             \
 	{                                                                                                  \
 		static int(*next) params __attribute__((section("gw_data"))) = NULL;                       \
 		struct gw_engine *e = gw_self();                                                           \
@@ -207,7 +230,7 @@ FOLLOWS(setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective,
 
 /* ---- mappings ---- */
 
-__attribute__((visibility("default"))) void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
+VISIBLE void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 {
 	struct gw_engine *e = gw_self();
 	void *new_addr = NULL;
@@ -219,18 +242,48 @@ __attribute__((visibility("default"))) void *mremap(void *addr, size_t old_len, 
 		new_addr = va_arg(args, void *);
 	va_end(args);
 	if (!e)
-		return (void *)syscall(SYS_mremap, addr, old_len, new_len, flags, new_addr);
-	ret = gw_mremap(e, addr, old_len, new_len, flags, new_addr);
-	if (ret < 0 && ret > -4096) {
-		errno = (int)-ret;
-		return MAP_FAILED;
-	}
-	return (void *)ret;
+		ret = kernel_call(SYS_mremap, (long[6]){ (long)addr, (long)old_len, (long)new_len, flags, (long)new_addr });
+	else
+		ret = gw_mremap(e, addr, old_len, new_len, flags, new_addr);
+	return (void *)kernel_result(ret);
+}
+
+VISIBLE void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	long ret = kernel_call(SYS_mmap, (long[6]){ (long)addr, (long)len, prot, flags, fd, offset });
+	struct gw_engine *e = ret < 0 && ret > -4096 ? NULL : gw_self();
+
+	if (e)
+		gw_discard(e, (void *)ret, len, 1);
+	return (void *)kernel_result(ret);
+}
+
+VISIBLE void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
+	__attribute__((alias("mmap")));
+
+VISIBLE int munmap(void *addr, size_t len)
+{
+	long ret = kernel_call(SYS_munmap, (long[6]){ (long)addr, (long)len });
+	struct gw_engine *e = ret ? NULL : gw_self();
+
+	if (e)
+		gw_discard(e, addr, len, 1);
+	return (int)kernel_result(ret);
+}
+
+VISIBLE int madvise(void *addr, size_t len, int advice)
+{
+	long ret = kernel_call(SYS_madvise, (long[6]){ (long)addr, (long)len, advice });
+	struct gw_engine *e = ret || advice != MADV_DONTNEED ? NULL : gw_self();
+
+	if (e)
+		gw_discard(e, addr, len, 0);
+	return (int)kernel_result(ret);
 }
 
 #define FAULTS_TYPE 0xAA	/* of the requests to a descriptor that serves faults */
 
-__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...)
+VISIBLE int ioctl(int fd, unsigned long request, ...)
 {
 	struct gw_engine *e;
 	va_list args;
@@ -242,23 +295,20 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
 	va_end(args);
 	e = _IOC_TYPE(request) == FAULTS_TYPE ? gw_self() : NULL;
 	if (!e)
-		return (int)syscall(SYS_ioctl, fd, request, arg);
-	ret = gw_ioctl(e, fd, request, arg);
-	if (ret < 0) {
-		errno = (int)-ret;
-		return -1;
-	}
-	return (int)ret;
+		ret = kernel_call(SYS_ioctl, (long[6]){ fd, (long)request, (long)arg });
+	else
+		ret = gw_ioctl(e, fd, request, arg);
+	return (int)kernel_result(ret);
 }
 
-__attribute__((visibility("default"))) int mlockall(int flags)
+VISIBLE int mlockall(int flags)
 {
 	struct gw_engine *e = gw_self();
-	long ret = syscall(SYS_mlockall, flags);
+	long ret = kernel_call(SYS_mlockall, (long[6]){ flags });
 
 	if (!ret && e)
 		gw_unlock(e);
-	return (int)ret;
+	return (int)kernel_result(ret);
 }
 
 /* ---- references to pages that are no pins ---- */
@@ -271,19 +321,19 @@ static void frames_leak(void)
 		gw_no_recycle(e);
 }
 
-__attribute__((visibility("default"))) ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags)
+VISIBLE ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags)
 {
 	frames_leak();
-	return syscall(SYS_vmsplice, fd, iov, nr, flags);
+	return kernel_result(kernel_call(SYS_vmsplice, (long[6]){ fd, (long)iov, (long)nr, flags }));
 }
 
 #ifndef SO_ZEROCOPY
 #define SO_ZEROCOPY 60
 #endif
 
-__attribute__((visibility("default"))) int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+VISIBLE int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	if (level == SOL_SOCKET && name == SO_ZEROCOPY)
 		frames_leak();
-	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+	return (int)kernel_result(kernel_call(SYS_setsockopt, (long[6]){ fd, level, name, (long)value, len }));
 }

@@ -14,10 +14,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define VISIBLE __attribute__((visibility("default")))
 
 #ifndef SYS_set_mempolicy_home_node
 #define SYS_set_mempolicy_home_node 450
@@ -30,30 +29,6 @@ long mbind(void *addr, unsigned long len, int mode, const unsigned long *nodes, 
 int set_mempolicy_home_node(void *addr, unsigned long len, unsigned long home, unsigned long flags);
 long move_pages(int pid, unsigned long count, void **pages, const int *nodes, int *status, int flags);
 long migrate_pages(int pid, unsigned long max, const unsigned long *from, const unsigned long *to);
-
-/* The kernel's own, without errno. */
-static long kernel(long nr, const long a[6])
-{
-	long ret;
-	register long r10 __asm__("r10") = a[3];
-	register long r8 __asm__("r8") = a[4];
-	register long r9 __asm__("r9") = a[5];
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
-}
-
-static long result(long ret)
-{
-	if (ret < 0 && ret > -4096) {
-		errno = (int)-ret;
-		return -1;
-	}
-	return ret;
-}
 
 static bool is_numa(long nr)
 {
@@ -94,7 +69,7 @@ static long call(long nr, const long a[6])
 	long ret;
 
 	if (!e)
-		return kernel(nr, a);
+		return kernel_call(nr, a);
 	ret = gw_numa_call(e, 0, nr, a);
 	if (nr == SYS_set_mempolicy && !ret)
 		preload_save_policy(e);
@@ -103,70 +78,79 @@ static long call(long nr, const long a[6])
 
 VISIBLE long syscall(long nr, ...)
 {
-	struct gw_engine *e;
 	va_list args;
-	long a[6], ret;
+	long a[6];
 
 	va_start(args, nr);
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(args, long);
 	va_end(args);
 	if (is_numa(nr))
-		return result(call(nr, a));
-	ret = kernel(nr, a);
-	if (nr == SYS_sched_setaffinity && !ret && (e = preload_engine()))
-		gw_thread_moved(e, (uint32_t)a[0]);
-	return result(ret);
+		return kernel_result(call(nr, a));
+	switch (nr) {
+	case SYS_mmap:
+		return (long)mmap((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3], (int)a[4], a[5]);
+	case SYS_munmap:
+		return munmap((void *)a[0], (size_t)a[1]);
+	case SYS_madvise:
+		return madvise((void *)a[0], (size_t)a[1], (int)a[2]);
+	case SYS_mremap:
+		return (long)mremap((void *)a[0], (size_t)a[1], (size_t)a[2], (int)a[3], (void *)a[4]);
+	case SYS_sched_setaffinity:
+		return sched_setaffinity((pid_t)a[0], (size_t)a[1], (const cpu_set_t *)a[2]);
+	default:
+		return kernel_result(kernel_call(nr, a));
+	}
 }
 
 VISIBLE long set_mempolicy(int mode, const unsigned long *nodes, unsigned long max)
 {
-	return result(call(SYS_set_mempolicy, (long[6]){ mode, (long)nodes, (long)max }));
+	return kernel_result(call(SYS_set_mempolicy, (long[6]){ mode, (long)nodes, (long)max }));
 }
 
 VISIBLE long get_mempolicy(int *mode, unsigned long *nodes, unsigned long max, void *addr, unsigned flags)
 {
-	return result(call(SYS_get_mempolicy, (long[6]){ (long)mode, (long)nodes, (long)max, (long)addr, flags }));
+	return kernel_result(call(SYS_get_mempolicy, (long[6]){ (long)mode, (long)nodes, (long)max, (long)addr, flags }));
 }
 
 VISIBLE long mbind(void *addr, unsigned long len, int mode, const unsigned long *nodes, unsigned long max,
 		   unsigned flags)
 {
-	return result(call(SYS_mbind, (long[6]){ (long)addr, (long)len, mode, (long)nodes, (long)max, flags }));
+	return kernel_result(call(SYS_mbind, (long[6]){ (long)addr, (long)len, mode, (long)nodes, (long)max, flags }));
 }
 
 VISIBLE int set_mempolicy_home_node(void *addr, unsigned long len, unsigned long home, unsigned long flags)
 {
-	return (int)result(
+	return (int)kernel_result(
 		call(SYS_set_mempolicy_home_node, (long[6]){ (long)addr, (long)len, (long)home, (long)flags }));
 }
 
 VISIBLE long move_pages(int pid, unsigned long count, void **pages, const int *nodes, int *status, int flags)
 {
-	return result(call(SYS_move_pages,
+	return kernel_result(call(SYS_move_pages,
 			   (long[6]){ pid, (long)count, (long)pages, (long)nodes, (long)status, flags }));
 }
 
 VISIBLE long migrate_pages(int pid, unsigned long max, const unsigned long *from, const unsigned long *to)
 {
-	return result(call(SYS_migrate_pages, (long[6]){ pid, (long)max, (long)from, (long)to }));
+	return kernel_result(call(SYS_migrate_pages, (long[6]){ pid, (long)max, (long)from, (long)to }));
 }
 
 VISIBLE int getcpu(unsigned *cpu, unsigned *node)
 {
-	return (int)result(call(SYS_getcpu, (long[6]){ (long)cpu, (long)node }));
+	return (int)kernel_result(call(SYS_getcpu, (long[6]){ (long)cpu, (long)node }));
 }
 
 /* ---- CPUs ---- */
 
 VISIBLE int sched_setaffinity(pid_t pid, size_t len, const cpu_set_t *cpus)
 {
-	long ret = kernel(SYS_sched_setaffinity, (long[6]){ pid, (long)len, (long)cpus });
+	long ret = kernel_call(SYS_sched_setaffinity, (long[6]){ pid, (long)len, (long)cpus });
 	struct gw_engine *e = ret ? NULL : preload_engine();
 
 	if (e)
 		gw_thread_moved(e, (uint32_t)pid);
-	return (int)result(ret);
+	return (int)kernel_result(ret);
 }
 
 VISIBLE int pthread_setaffinity_np(pthread_t thread, size_t len, const cpu_set_t *cpus)

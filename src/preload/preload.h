@@ -9,11 +9,18 @@
  *   mlockall                      what is the engine's need not be locked, and must not count
  *   mremap                        a call across two mappings must not meet one that is tracked
  *   vmsplice, setsockopt          hand out references to pages: vacated frames are not reused then
+ *   mmap, munmap, madvise         what is there next is new memory, and goes by its policy
  *   syscall, mbind and its kin    Linux's NUMA interface is the engine's: see numa.c
  *   sched_setaffinity, getcpu     which node a thread is on
  */
 #ifndef GODWIT_PRELOAD_H
 #define GODWIT_PRELOAD_H
+
+#define VISIBLE __attribute__((visibility("default")))
+
+/* A system call past all interposers, without errno; and what libc makes of its answer. */
+long kernel_call(long nr, const long a[6]);
+long kernel_result(long ret);
 
 /* The next definition of a libc function, or NULL. Any thread, any time. */
 void *preload_next(const char *name);
