@@ -42,6 +42,7 @@ enum gw_need {
 	GW_NEED_ARCH = 1 << 4,		/* not x86-64 */
 	GW_WANT_EVENT_FORK = 1 << 8,	/* works without; fork through raw clone() is then not covered */
 	GW_WANT_POISON = 1 << 9,	/* works without; a lost page would stay absent (6.6 has it) */
+	GW_WANT_TOUCH = 1 << 10,	/* works without; first touches by threads pinned to different nodes are then charged by guess */
 };
 
 #define GW_NEED_MASK 0xffU
@@ -55,8 +56,8 @@ struct gw_check_result {
 };
 
 /*
- * Probe by behaviour. GODWIT_PROBE=no-uffd,no-rights,no-move,no-scan in the environment makes the
- * named thing count as missing (for tests). Returns 0, also when something is missing.
+ * Probe by behaviour. GODWIT_PROBE=no-uffd,no-rights,no-move,no-scan,no-touch in the environment makes
+ * the named thing count as missing (for tests). Returns 0, also when something is missing.
  */
 int gw_check(struct gw_check_result *res);
 

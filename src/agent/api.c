@@ -8,7 +8,7 @@
 _Static_assert(GW_ERRNO_MAX == ERRNO_MAX_ && GW_MAX_NODES == NODE_MAX && GW_NAME_MAX == NODE_NAME, "limits agree");
 _Static_assert(GW_MAX_CPUS == NODE_CPUS, "limits agree");
 _Static_assert((int)GW_UNMANAGED_NR == (int)AREA_KINDS && (int)GW_UNMANAGED_OTHER == (int)AREA_OTHER, "kinds agree");
-_Static_assert((int)GW_NEED_SCAN == (int)MMU_NEED_SCAN && (int)GW_WANT_POISON == (int)MMU_WANT_POISON, "needs agree");
+_Static_assert((int)GW_NEED_SCAN == (int)MMU_NEED_SCAN && (int)GW_WANT_TOUCH == (int)MMU_WANT_TOUCH, "needs agree");
 
 static int run_migrate(struct gw_job *job)
 {

@@ -9,6 +9,10 @@
 	"run as root or with CAP_SYS_PTRACE, or get rights on /dev/userfaultfd (chmod, or its group), or " \
 	"'sysctl vm.unprivileged_userfaultfd=1'"
 
+#define MEND_TOUCH                                                                                       \
+	"run as root or with CAP_PERFMON, or 'sysctl kernel.perf_event_paranoid=1'; in a container also a " \
+	"seccomp profile that allows perf_event_open"
+
 /* What no right can mend comes before the rights. */
 static const struct need needs[] = {
 	{ GW_NEED_ARCH, "arch", "x86-64", "this is not an x86-64 machine", "use one" },
@@ -22,6 +26,8 @@ static const struct need needs[] = {
 	  "a kernel and rights that give fork events (CAP_SYS_PTRACE)" },
 	{ GW_WANT_POISON, "poison", "poison", "a lost page would stay absent and not raise SIGBUS",
 	  "boot Linux 6.6 or newer" },
+	{ GW_WANT_TOUCH, "touch", "first touches",
+	  "first touches by threads pinned to different nodes are charged by guess", MEND_TOUCH },
 };
 
 #define NR_NEEDS ((int)(sizeof(needs) / sizeof(needs[0])))

@@ -139,6 +139,7 @@ enum {
 	MMU_NEED_ARCH = 1 << 4,
 	MMU_WANT_EVENT_FORK = 1 << 8,
 	MMU_WANT_POISON = 1 << 9,
+	MMU_WANT_TOUCH = 1 << 10,
 };
 
 struct mmu_probe {

@@ -3,6 +3,7 @@
 #include "mmu/mmu.h"
 
 #include "base/base.h"
+#include "mmu/touch.h"
 #include "mmu/uffd.h"
 
 #include <errno.h>
@@ -105,6 +106,7 @@ static uint32_t pretended(const char *words)
 		{ "no-rights", MMU_NEED_RIGHTS },
 		{ "no-move", MMU_NEED_MOVE },
 		{ "no-scan", MMU_NEED_SCAN },
+		{ "no-touch", MMU_WANT_TOUCH },
 	};
 	uint32_t bits = 0;
 
@@ -135,4 +137,6 @@ void mmu_probe(struct mmu_probe *out, const char *pretend)
 		out->missing |= MMU_WANT_EVENT_FORK;
 	if (fd >= 0 && !(out->features & UFFD_FEATURE_POISON))
 		out->missing |= MMU_WANT_POISON;
+	if (touch_probe())
+		out->missing |= MMU_WANT_TOUCH;
 }

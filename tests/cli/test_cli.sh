@@ -275,6 +275,13 @@ test_check() {
 	probe no-move "cannot move pages" "6.8"
 	ok "an old kernel is named by its release" err_has "$(uname -r)"
 	probe no-scan "cannot scan page tables" "6.8"
+	GODWIT_PROBE=no-touch godwit check
+	ok "check says that first touches are not seen, and the mend" eval \
+		'out_has missing && out_has "by guess" && out_has "CAP_PERFMON" && out_has "perf_event_paranoid=1"'
+	GODWIT_PROBE=no-touch godwit check --json
+	ok "which does not hinder migration" json \
+		'd["works"] == all(n["ok"] or n["optional"] for n in d["needs"]) and
+		[n["ok"] for n in d["needs"] if n["need"] == "touch"] == [False]'
 }
 
 # ---------------------------------------------------------------- run ----
