@@ -15,7 +15,8 @@
  *     touch_state says whether those are seen.
  *   - System calls that populate or pin it are not: the kernel counts no fault there. MADV_POPULATE_*,
  *     MAP_POPULATE, mlock(), O_DIRECT, buffers of io_uring, vmsplice(), process_vm_writev() from elsewhere.
- *   - CPUs that came online after the opening are not looked at.
+ *   - CPUs that came online after the opening are not looked at. A thread that was in the making during all of
+ *     the opening, which then takes 5 ms more where there are several threads, is not seen.
  *   - Threads that the engine makes on a program's thread inherit its events, and are seen.
  *
  * All functions but touch_fork_child() on one thread: the descriptors are in its table.
