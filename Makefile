@@ -58,7 +58,9 @@ LIVE_SRC := $(wildcard tests/live/*.c)
 HOLD_SRC := $(wildcard tests/hold/*.c)
 PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-BENCH_SRC := $(wildcard bench/*.c)
+# One that measures an inner part is linked as the tests of inner parts are.
+INNER_BENCH_SRC := bench/touch.c
+BENCH_SRC := $(filter-out $(INNER_BENCH_SRC),$(wildcard bench/*.c))
 EXAMPLE_SRC := $(wildcard examples/*.c)
 MAN_SRC := $(wildcard man/*.scd)
 # The simulator: rooms as they are, those under test calling in at every function; some of base is the simulator's own.
@@ -69,7 +71,7 @@ prog = $(addprefix $(B)/tests/,$(notdir $(basename $(1))))
 INNER_TESTS := $(call prog,$(UNIT_SRC) $(CONTRACT_SRC))
 LIVE_TESTS := $(call prog,$(LIVE_SRC))
 TEST_PROGS := $(call prog,$(PROG_SRC))
-BENCHES := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
+BENCHES := $(patsubst %.c,$(B)/%,$(BENCH_SRC) $(INNER_BENCH_SRC))
 EXAMPLES := $(patsubst %.c,$(B)/%,$(EXAMPLE_SRC))
 SIM := $(B)/sim/sim
 # Programs that are to find a bug, in a build that can put it back.
@@ -85,7 +87,8 @@ LIBS := $(if $(strip $(ENGINE_SRC)),$(B)/libgodwit.so $(B)/$(SONAME) $(B)/libgod
 CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
 
 ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
-	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(FUZZ_SRC) tests/fuzz/replay.c $(BENCH_SRC) $(EXAMPLE_SRC)))
+	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(FUZZ_SRC) tests/fuzz/replay.c $(BENCH_SRC) \
+	   $(INNER_BENCH_SRC) $(EXAMPLE_SRC)))
 sim_obj = $(patsubst %.c,$(B)/sim/%.o,$(1))
 SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
@@ -147,6 +150,7 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@scripts/setup bench
 	@$(MAKE) $(JOBS) bench-programs
 	@$(B)/bench/bench
+	@$(B)/bench/touch
 	@BUILD=$(B) bench/idle.sh
 
 demo:	## a real redis-server moved between two nodes while it works
@@ -197,7 +201,7 @@ $(B)/flags: FORCE
 		echo '$(CC) $(BASE_FLAGS) $(ENGINE_FLAGS) $(LDFLAGS)' >$@
 
 $(call obj,$(sort $(ENGINE_SRC) $(INNER_SRC) $(CLI_SRC))): EXTRA_FLAGS := $(ENGINE_FLAGS)
-$(call obj,$(UNIT_SRC) $(CONTRACT_SRC) $(SUITE_SRC)): EXTRA_FLAGS := -Isrc
+$(call obj,$(UNIT_SRC) $(CONTRACT_SRC) $(SUITE_SRC) $(INNER_BENCH_SRC)): EXTRA_FLAGS := -Isrc
 # Its functions run on the engine's threads.
 $(call obj,$(HOLD_SRC)): EXTRA_FLAGS := $(ENGINE_FLAGS) -Itests/live
 $(call obj,$(FUZZ_SRC) tests/fuzz/replay.c): EXTRA_FLAGS := -Isrc -D_GNU_SOURCE
@@ -245,8 +249,9 @@ $(call prog,$(CONTRACT_SRC)): $(call obj,$(SUITE_SRC))
 
 $(LIVE_TESTS): $(call obj,$(HOLD_SRC))
 
-define inner_test
-$(call prog,$(1)): $(call obj,$(1)) $(B)/inner.a
+# $(1) source, $(2) program
+define inner_program
+$(2): $(call obj,$(1)) $(B)/inner.a
 	$$(call say,LD)
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka -Wl,--as-needed -lcjson
@@ -278,7 +283,8 @@ $(call prog,$(1)): $(call obj,$(1))
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$<
 endef
 
-$(foreach src,$(UNIT_SRC) $(CONTRACT_SRC),$(eval $(call inner_test,$(src))))
+$(foreach src,$(UNIT_SRC) $(CONTRACT_SRC),$(eval $(call inner_program,$(src),$(call prog,$(src)))))
+$(foreach src,$(INNER_BENCH_SRC),$(eval $(call inner_program,$(src),$(B)/$(basename $(src)))))
 $(foreach src,$(FUZZ_SRC),$(eval $(call fuzz_target,$(src))))
 $(foreach src,$(LIVE_SRC),$(eval $(call outer_program,$(src),$(call prog,$(src)))))
 $(foreach src,$(BENCH_SRC) $(EXAMPLE_SRC),$(eval $(call outer_program,$(src),$(B)/$(basename $(src)))))
