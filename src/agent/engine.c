@@ -80,6 +80,9 @@ static void fork_child(void)
 		mm_fork_parent(&e->mm);
 		return;
 	}
+	if (e->mm.touches)
+		touch_fork_child(e->mm.touches);
+	e->mm.observed = e->mm.place.complete = false;
 	e->pid = (uint32_t)sys0(SYS_getpid);
 	e->mm.forking = false;
 	e->mm.lock = LOCK_INIT(RANK_MM);

@@ -174,12 +174,18 @@ static int run_home_node(struct gw_job *job)
 
 static int run_set_policy(struct gw_job *job)
 {
+	struct task has = { .home = task_of(&job->e->mm, job->tid)->home, .pol = job->mbind.pol };
+
+	touch_watch(job->e, job->tid, &has);
 	job->left = do_set_policy(&job->e->mm, job->tid, &job->mbind.pol);
 	return 0;
 }
 
 static int run_set_home(struct gw_job *job)
 {
+	struct task has = { .home = job->mbind.pol.home, .pol = task_of(&job->e->mm, job->tid)->pol };
+
+	touch_watch(job->e, job->tid, &has);
 	job->left = do_set_home(&job->e->mm, job->tid, job->mbind.pol.home);
 	return 0;
 }

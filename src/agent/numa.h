@@ -13,6 +13,14 @@ int get_nodes(struct nodes_given *out, uint64_t there, uint64_t nr);
 /* Has the thread CAP_SYS_NICE? */
 bool may_move_all(uint32_t tid);
 
+/* ---- watchful.c ---- */
+
+/*
+ * A thread is about to have this policy and these CPUs. Where that makes it matter who touches a page first, touches
+ * are observed from here on. On a job's thread, with nothing held.
+ */
+void touch_watch(struct gw_engine *e, uint32_t tid, const struct task *has);
+
 /* ---- numa_pages.c ---- */
 
 long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6]);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * What the engine keeps an eye on without being in the way: descriptors through which frames leak, and who touches
+ * which page first.
+ *
  * Frames that leak: vmsplice(), zero-copy sends, FUSE and rings hold a page without a pin, so a move
  * goes through and whoever reads the other end sees what the frame holds next. Recycling ends for good
  * when a descriptor of this kind is seen (or, where libgodwit.so is preloaded, such a call).
  */
-#include "agent/agent.h"
+#include "agent/numa.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,4 +61,96 @@ void frames_watch(struct gw_engine *e)
 	if (any_leaky(dir) < 0)
 		gw_no_recycle(e);
 	sys1(SYS_close, dir);
+}
+
+/* ---- first touches ---- */
+
+#define RING (1ULL << 20)	/* a CPU: its records are entered under the lock that readers of events want too */
+#define CHANGES_MOST 16U	/* of policies, for each of which all memory is looked at */
+
+static int job_put(struct gw_engine *e, void *arg)
+{
+	(void)e;
+	gw_job_end(arg);
+	return 0;
+}
+
+static void over(void *arg)
+{
+	struct gw_job *job = arg;
+
+	gw_post(job->e, job_put, job);
+}
+
+static int run_observe(struct gw_job *job)
+{
+	do_observe(&job->e->mm);
+	return 0;
+}
+
+/* A ring has filled by a quarter. Its records need the mappings, and those a lock that the service thread must not wait for. */
+static void on_touches(struct gw_engine *e, uint32_t events, void *arg)
+{
+	struct gw_job *job = job_take(e, NULL);
+
+	(void)events;
+	(void)arg;
+	if (!job)
+		return;
+	job->run = run_observe;
+	job->kick = over;
+	job->kick_arg = job;
+	job_start(job);
+}
+
+static int watch_open(struct gw_engine *e, void *arg)
+{
+	uint32_t skip[JOBS_MAX + 1], nr = 0;
+	int err;
+
+	(void)arg;
+	for (uint32_t i = 0; i < JOBS_MAX; i++)
+		if (e->job[i].thread.tid)
+			skip[nr++] = e->job[i].thread.tid;
+	err = touch_open(&e->mm.touches, &e->region, &(struct touch_options){ .ring_bytes = RING, .skip = skip, .nr_skip = nr });
+	return err ? err : gw_watch(e, touch_fd(e->mm.touches), 1 /* EPOLLIN */, on_touches, NULL);
+}
+
+/* Another thread that has something else. */
+static bool others_differ(struct gw_engine *e, uint32_t tid, const struct task *has)
+{
+	char buf[2048] __attribute__((aligned(8)));
+	long got, dir = sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	bool differ = false;
+
+	while (dir >= 0 && (got = sys3(SYS_getdents64, dir, buf, sizeof(buf))) > 0)
+		for (long at = 0; at < got;) {
+			const struct sys_dirent *d = (const void *)(buf + at);
+			const char *name = d->name;
+			uint64_t other;
+
+			at += d->len;
+			if (!str_u64(&name, 10, &other) || other == tid || other == e->service.tid)
+				continue;
+			for (uint32_t i = 0; i < JOBS_MAX; i++)
+				other = other == e->job[i].thread.tid ? 0 : other;
+			differ = differ || (other && task_differs(&e->mm, (uint32_t)other, has));
+		}
+	if (dir >= 0)
+		sys1(SYS_close, dir);
+	return differ;
+}
+
+void touch_watch(struct gw_engine *e, uint32_t tid, const struct task *has)
+{
+	struct mm *mm = &e->mm;
+	bool open;
+
+	if (mm->observed || mm->nodes->nr < 2 ||
+	    (mm->place.nr_changes < CHANGES_MOST && !others_differ(e, tid, has)))
+		return;
+	lock_acquire(&mm->migrate);
+	open = !mm->observed && !gw_call(e, watch_open, NULL);
+	mm->observed = mm->observed || open;
+	lock_release(&mm->migrate);
 }

@@ -129,11 +129,14 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 
 	if (page && page->flags & PG_HUGE)
 		return 0;
-	if (page && page->flags & PG_PRESENT)
-		node = page->node;
 	for (uint32_t i = 0; page && i < LEAF_PAGES; i++)
 		if (page[i].flags & (PG_ISOLATED | PG_LOCKED))
 			return 0;
+	for (uint32_t i = 0; page && i < LEAF_PAGES && !place_interleaved(mm, addr); i++)
+		if (page[i].flags & PG_PRESENT) {
+			node = page[i].node;
+			break;
+		}
 	range_gone(mm, addr, addr + HUGE_SIZE_);
 	return page_enter(mm, addr, node, PG_HUGE) ? 0 : -ENOMEM;
 }
@@ -272,6 +275,8 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 	int err = spans_load(mm);
 
 	node_rest(mm->nodes);
+	if (!err)
+		observe(mm);
 	if (!err)
 		err = exclude_refresh(mm);
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {

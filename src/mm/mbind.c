@@ -7,6 +7,45 @@
 
 #include <errno.h>
 
+/* ---- first touches ---- */
+
+/* A page that is in the books was touched before. */
+static void on_touch(void *arg, const struct touch *t)
+{
+	struct mm *mm = arg;
+	uint64_t addr = ALIGN_DOWN(t->addr, PAGE_SIZE_);
+	const struct span *span;
+	struct page *page;
+	struct toucher who;
+
+	if (t->type != TOUCH_PAGE)
+		return;
+	span = span_find(mm, addr);
+	page = page_find(&mm->pt, addr);
+	if (!span || span->kind != AREA_MANAGED || (page && (page->refs || page->flags & PG_HUGE)))
+		return;
+	who = toucher_of(mm, t->tid, (int)t->cpu);
+	page_enter(mm, addr, place_page(mm, addr, 1, &who), 0);
+}
+
+/* migrate lock held, spans loaded. */
+void observe(struct mm *mm)
+{
+	if (!mm->observed)
+		return;
+	lock_acquire(&mm->lock);
+	mm->place.lost += touch_drain(mm->touches, on_touch, mm);
+	lock_release(&mm->lock);
+}
+
+void do_observe(struct mm *mm)
+{
+	lock_acquire(&mm->migrate);
+	if (!spans_load(mm))
+		observe(mm);
+	lock_release(&mm->migrate);
+}
+
 /*
  * Pages that are there already were touched under the policies of before: enter them, so that a policy may change.
  * Only what the program could have touched counts, which is managed memory. migrate lock held.
@@ -15,6 +54,8 @@ static int settle(struct mm *mm, uint64_t start, uint64_t end)
 {
 	int err = spans_load(mm);
 
+	if (!err)
+		observe(mm);
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
 		const struct span *s = &mm->spans.span[i];
 
@@ -261,7 +302,18 @@ long do_remap(struct mm *mm, const long call[6])
 
 static int settle_all(struct mm *mm)
 {
-	return mm->place.nr_changes || mm->nodes->nr > 1 ? settle(mm, 0, UINT64_MAX) : 0;
+	int err;
+
+	if (mm->nodes->nr < 2)
+		return 0;
+	if (mm->observed && mm->place.complete) {
+		err = spans_load(mm);
+		observe(mm);
+		return err;
+	}
+	err = settle(mm, 0, UINT64_MAX);
+	mm->place.complete = mm->observed && !err;
+	return err;
 }
 
 int do_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol)

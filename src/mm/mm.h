@@ -22,6 +22,7 @@
 #include "mm/page.h"
 #include "mm/place.h"
 #include "mmu/mmu.h"
+#include "mmu/touch.h"
 #include "node/node.h"
 #include "policy/policy.h"
 
@@ -180,6 +181,8 @@ struct mm {
 	uint32_t pid;			/* immutable but for a fork */
 	uint32_t forker;		/* the thread that forks; with forking */
 	struct placement place;
+	struct touches *touches;	/* first touches, where it matters who touches; NULL: not observed */
+	bool observed;			/* ... now; protected by migrate */
 	char *line;			/* buffer of /proc readers; protected by migrate */
 	struct mm_stats stats;
 };
@@ -305,6 +308,8 @@ int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *
 /* The same for a page that is there, and may stay: -ENOMEM when its policy's nodes are full. */
 int place_again(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who);
 struct toucher toucher_of(struct mm *mm, uint32_t tid, int cpu);
+/* Is a page at addr interleaved, and so placed by its size too? */
+bool place_interleaved(struct mm *mm, uint64_t addr);
 /* What a thread has; never NULL. */
 const struct task *task_of(const struct mm *mm, uint32_t tid);
 /* -ENOMEM: TASKS_MAX threads have something of their own. */
@@ -342,6 +347,10 @@ struct mbind {
 int do_mbind(struct mm *mm, const struct mbind *ask, struct request *rq);
 /* As set_mempolicy_home_node(2) after its checks of form: 0, -ENOENT, -EOPNOTSUPP. */
 int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home);
+/* Enter what was touched since the last time. */
+void do_observe(struct mm *mm);
+/* The same. migrate lock held, spans loaded. */
+void observe(struct mm *mm);
 int do_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol);
 int do_set_home(struct mm *mm, uint32_t tid, int home);
 /* As cpuset.mems; follow: pages move along. The figures are in rq->progress. */

@@ -83,6 +83,8 @@ static int move_look(struct mm *mm, uint64_t count, void *const *pages, const in
 
 	node_rest(mm->nodes);
 	if (!err)
+		observe(mm);
+	if (!err)
 		err = exclude_refresh(mm);
 	for (uint64_t i = 0; i < count && !err; i++) {
 		uint64_t addr = ALIGN_DOWN((uint64_t)pages[i], PAGE_SIZE_);

@@ -418,6 +418,13 @@ static struct toucher anybody(struct mm *mm)
 	return (struct toucher){ &t->pol, local_of(mm, t) };
 }
 
+bool place_interleaved(struct mm *mm, uint64_t addr)
+{
+	const struct mempolicy *pol = policy_at(mm, addr, anybody(mm).pol);
+
+	return pol->mode == MPOL_INTERLEAVE || pol->mode == MPOL_WEIGHTED_INTERLEAVE;
+}
+
 int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who)
 {
 	struct toucher any;

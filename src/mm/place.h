@@ -39,6 +39,8 @@ struct placement {
 	struct range_policy *range;	/* in order of addresses; NULL: none yet */
 	uint32_t nr_ranges;
 	uint32_t nr_changes;	/* of threads' policies, since the start */
+	bool complete;		/* all that was touched before the observation began is in the books */
+	uint64_t lost;		/* first touches that the observation missed */
 };
 
 /* Who touches a page first. */

@@ -195,20 +195,6 @@ struct mpol_choice mpol_choose(const struct mempolicy *pol, const uint8_t *weigh
 	return c;
 }
 
-bool mpol_by_toucher(const struct mempolicy *pol)
-{
-	switch (pol->mode) {
-	case MPOL_DEFAULT:
-	case MPOL_LOCAL:
-		return true;
-	case MPOL_BIND:
-	case MPOL_PREFERRED_MANY:
-		return pol->home < 0 && weight_of(pol->nodes) > 1;
-	default:
-		return false;
-	}
-}
-
 /* ---- text: as numa_maps has it ---- */
 
 static char *put(char *at, const char *end, const char *s)

@@ -79,8 +79,6 @@ uint64_t mpol_shown_nodes(const struct mempolicy *pol);
 void mpol_rebind(struct mempolicy *pol, uint64_t allowed);
 /* For a toucher on node local, and the page of this index (of interleaving); weight of each node. */
 struct mpol_choice mpol_choose(const struct mempolicy *pol, const uint8_t *weight, int local, uint64_t index);
-/* Does it matter who touches a page first? */
-bool mpol_by_toucher(const struct mempolicy *pol);
 /* "bind=static:0-1", as in numa_maps. */
 void mpol_text(const struct mempolicy *pol, char *buf, size_t len);
 
