@@ -157,6 +157,7 @@ enum gw_migrate_flags {
 	GW_MIGRATE_VERIFY = 1 << 1,	/* checksum every batch before the copy and after it */
 	GW_MIGRATE_BREAK_COW = 1 << 2,	/* also copy pages that a living forked child still shares */
 	GW_MIGRATE_NO_STEER = 1 << 3,	/* keep to .batch pages whatever the stall (benchmarks) */
+	GW_MIGRATE_PRIVATE = 1 << 4,	/* pages that a living child shares are not asked for: EACCES (MPOL_MF_MOVE) */
 };
 
 struct gw_migrate_options {

@@ -153,7 +153,7 @@ static int run_call(struct gw_job *job)
 
 static int run_remap(struct gw_job *job)
 {
-	job->left = do_remap(&job->e->mm, job->call);
+	job->left = mm_remap(&job->e->mm, job->call);
 	return 0;
 }
 
@@ -182,7 +182,7 @@ void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped)
 {
 	uint64_t start = ALIGN_DOWN((uint64_t)addr, GW_PAGE_SIZE);
 
-	do_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped);
+	mm_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped);
 }
 
 /* A job has descriptors of its own: it takes a copy of the program's. */

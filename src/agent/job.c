@@ -30,6 +30,7 @@ static void request_fill(struct gw_job *job, const struct gw_migrate_options *gi
 		.form = opt.form == GW_FORM_AUTO ? -1
 										     : (int)opt.form - GW_FORM_PLAIN,
 		.verify = opt.flags & GW_MIGRATE_VERIFY,
+		.private_only = opt.flags & GW_MIGRATE_PRIVATE,
 		.unshare_all = opt.flags & GW_MIGRATE_BREAK_COW,
 		.keep_batch = opt.flags & GW_MIGRATE_NO_STEER,
 		.dry_run = opt.flags & GW_MIGRATE_DRY_RUN,

@@ -156,6 +156,7 @@ static long run(struct gw_engine *e, const struct gw_job *ask)
 	job->to = ask->to;
 	job->flag = ask->flag;
 	job->rq.unshare_all = ask->flag; /* MPOL_MF_MOVE_ALL: a page that others share too */
+	job->rq.private_only = !ask->flag;
 	err = job_start(job);
 	return err ? err : job_end_wait(job, NULL);
 }

@@ -72,7 +72,7 @@ static int ask_engine(struct moving *m, uint64_t nr)
 {
 	struct chunk *c = m->chunk;
 	const int *nodes = m->nodes ? c->node : NULL;
-	struct gw_migrate_options opt = { .size = sizeof(opt), .flags = m->all ? GW_MIGRATE_BREAK_COW : 0 };
+	struct gw_migrate_options opt = { .size = sizeof(opt), .flags = m->all ? GW_MIGRATE_BREAK_COW : GW_MIGRATE_PRIVATE };
 	long err;
 
 	err = m->pid ? gw_remote_move((int)m->pid, nr, c->page, nodes, c->status, &opt)
@@ -80,7 +80,7 @@ static int ask_engine(struct moving *m, uint64_t nr)
 	if (err < 0)
 		return (int)err;
 	for (uint64_t i = 0; i < nr; i++) {
-		if (c->status[i] == -EACCES && !m->pid)
+		if (c->status[i] == -EACCES && !m->pid && (!nodes || nodes[i] || gw_query(m->e, c->page[i]) < 0))
 			c->status[i] = unmanaged_status(c->page[i], m->nodes ? c->node[i] : -1);
 		m->left += m->nodes && (c->status[i] == -EBUSY || c->status[i] == -ENOMEM || c->status[i] == -EAGAIN);
 	}

@@ -210,7 +210,8 @@ int do_mbind(struct mm *mm, const struct mbind *ask, struct request *rq)
 		migrate_rest(mm, &list, new_page_by_policy, (void *)ask, rq);
 		migrate_over(mm);
 	}
-	return ask->flags & MPOL_MF_STRICT && (stay || rq->progress->failed_pages) ? -EIO : 0;
+	stay += rq->progress->failed_pages - rq->progress->failed[EACCES];
+	return ask->flags & MPOL_MF_STRICT && stay ? -EIO : 0;
 }
 
 int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
@@ -252,7 +253,7 @@ static bool books_empty(const struct mm *mm)
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
 }
 
-void do_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
+void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
 {
 	uint64_t signals;
 
@@ -266,7 +267,7 @@ void do_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
 }
 
 /* mremap(): the books and the policies of what has moved go along; with nothing tracked and nothing in flight. */
-long do_remap(struct mm *mm, const long call[6])
+long mm_remap(struct mm *mm, const long call[6])
 {
 	uint64_t from = (uint64_t)call[1], len = ALIGN_UP(min_u64((uint64_t)call[2], (uint64_t)call[3]), PAGE_SIZE_);
 	bool known = !books_empty(mm) || mm->place.nr_changes;

@@ -451,11 +451,11 @@ static void unshare_busy(struct mm *mm, struct page_list *list, uint32_t pass, s
 
 	for (page = page_by_id(&mm->pt, list->head); page; page = next) {
 		next = page_by_id(&mm->pt, page->next);
-		if (unshare_page(mm, page, rq) || pass < SHARED_PASSES)
+		if (unshare_page(mm, page, rq) || (pass < SHARED_PASSES && !rq->private_only))
 			continue;
 		lock_acquire(&mm->lock);
 		list_del(&mm->pt, list, page);
-		page_failed(mm, page, -EBUSY, rq);
+		page_failed(mm, page, rq->private_only ? -EACCES : -EBUSY, rq);
 		lock_release(&mm->lock);
 	}
 }

@@ -199,6 +199,7 @@ struct request {
 	uint32_t batch;			/* most pages, 0: chosen */
 	int form;			/* enum form, or -1 */
 	bool verify, unshare_all, keep_batch, dry_run;
+	bool private_only;		/* pages that others share are no failure: -EACCES */
 	uint32_t *cancel;		/* atomic */
 	struct progress *progress;
 	struct steer steer, steer_huge;
@@ -356,10 +357,10 @@ int do_set_home(struct mm *mm, uint32_t tid, int home);
 /* As cpuset.mems; follow: pages move along. The figures are in rq->progress. */
 /*
  * The program has taken away what was in a range (unmapped: and the mapping with it), or mremap() has taken it
- * elsewhere. By program threads; between two requests nothing else tells. do_remap() does the call itself.
+ * elsewhere. By program threads; between two requests nothing else tells. mm_remap() does the call itself.
  */
-void do_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
-long do_remap(struct mm *mm, const long call[6]);
+void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
+long mm_remap(struct mm *mm, const long call[6]);
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);
 
 /* ---- relocate.c, movepages.c ---- */
