@@ -260,6 +260,7 @@ static bool thread_known(const struct mm *mm, uint32_t tid)
 /*
  * A thread that nobody named (the first one; one made by a raw clone): its robust list is in its
  * control block, and the stack ends there, so the pages around it are what the kernel writes at exit.
+ * The first thread's stack is elsewhere, and the kernel's own.
  */
 #define CONTROL_BELOW (64UL << 10)
 #define CONTROL_ABOVE 4096UL
@@ -270,7 +271,7 @@ static void exclude_thread(struct mm *mm, uint32_t tid)
 
 	if (thread_known(mm, tid) || sys3(SYS_get_robust_list, tid, &head, &len) < 0 || !head)
 		return;
-	exclude_add_locked(mm, head - CONTROL_BELOW, head + CONTROL_ABOVE, tid);
+	exclude_add_locked(mm, head - (tid == mm->pid ? CONTROL_ABOVE : CONTROL_BELOW), head + CONTROL_ABOVE, tid);
 }
 
 static void exclude_listed(struct mm *mm, const char *buf, long len)
