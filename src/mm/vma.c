@@ -263,6 +263,7 @@ static bool thread_known(const struct mm *mm, uint32_t tid)
  * The first thread's stack is elsewhere, and the kernel's own.
  */
 #define CONTROL_BELOW (64UL << 10)
+#define CONTROL_FIRST 64UL	/* its number, which the kernel clears, lies right below its robust list */
 #define CONTROL_ABOVE 4096UL
 
 static void exclude_thread(struct mm *mm, uint32_t tid)
@@ -271,7 +272,7 @@ static void exclude_thread(struct mm *mm, uint32_t tid)
 
 	if (thread_known(mm, tid) || sys3(SYS_get_robust_list, tid, &head, &len) < 0 || !head)
 		return;
-	exclude_add_locked(mm, head - (tid == mm->pid ? CONTROL_ABOVE : CONTROL_BELOW), head + CONTROL_ABOVE, tid);
+	exclude_add_locked(mm, head - (tid == mm->pid ? CONTROL_FIRST : CONTROL_BELOW), head + CONTROL_ABOVE, tid);
 }
 
 static void exclude_listed(struct mm *mm, const char *buf, long len)
