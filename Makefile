@@ -41,12 +41,14 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 # ---- sources, by room ----
 
-ENGINE_ROOMS := base mmu node policy mm agent preload
+ENGINE_ROOMS := base mmu node policy mm agent topology preload
 SIM_SRC := $(wildcard src/mmu/mmu_sim*.c)
 ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
-	      $(wildcard src/control/server*.c src/control/path*.c src/control/client*.c src/control/remote*.c)
+	      $(wildcard src/control/*.c)
+# What of the topology the command has too.
+TOPOLOGY_PURE := $(addprefix src/topology/,area.c text.c sweep.c) src/base/str.c
 CONTROL_SRC := $(wildcard src/control/*.c)
-CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c)
+CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c) $(TOPOLOGY_PURE)
 # What unit tests may reach: everything but the interposers, and the simulated world.
 # Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
 INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c)))
@@ -227,7 +229,8 @@ $(B)/$(SONAME): $(B)/libgodwit.so
 	$(Q)ln -sf libgodwit.so $@
 
 # One object whose only global symbols are gw_*: libnuma exports migrate_pages() too.
-STATIC_OBJ := $(call obj,$(filter-out src/preload/%,$(ENGINE_SRC)))
+# What stands before libc's calls is for the shared library only.
+STATIC_OBJ := $(call obj,$(filter-out src/preload/% src/topology/% src/control/client.c,$(ENGINE_SRC)))
 $(B)/libgodwit.a: $(STATIC_OBJ) $(B)/lists/ENGINE_SRC
 	$(call say,AR)
 	@mkdir -p $(B)/obj

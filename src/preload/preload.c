@@ -9,6 +9,7 @@
  * GODWIT_QUIET     say nothing when the engine cannot start
  */
 #include "preload/preload.h"
+#include "topology/topology.h"
 
 #include <godwit.h>
 
@@ -20,11 +21,11 @@
 
 #define SPEC_MAX 256
 
-static void say(const char *what, int err)
+void preload_say(const char *what, int err, const char *so)
 {
 	char line[256];
 	size_t n = 0;
-	const char *parts[] = { "godwit: ", what, ": ", strerrordesc_np(-err), ": the program runs unmanaged\n" };
+	const char *parts[] = { "godwit: ", what, ": ", strerrordesc_np(-err), ": ", so, "\n" };
 
 	if (getenv("GODWIT_QUIET"))
 		return;
@@ -65,6 +66,11 @@ static int add_nodes(struct gw_engine *e, const char *specs)
 	return id < 0 ? id : 0;
 }
 
+static void say(const char *what, int err)
+{
+	preload_say(what, err, "the program runs unmanaged");
+}
+
 /* A forked child has an engine of its own by now, and needs a socket of its own. */
 static void forked(struct gw_engine *e, int err, void *arg)
 {
@@ -75,6 +81,7 @@ static void forked(struct gw_engine *e, int err, void *arg)
 	preload_save_policy(e);
 }
 
+/* From the environment; errno is the program's: it may look at it in the first line of main(). */
 static void start(void)
 {
 	const char *nodes = getenv("GODWIT_NODES"), *stall = getenv("GODWIT_STALL_US"), *flags = getenv("GODWIT_FLAGS");
@@ -101,30 +108,33 @@ static void start(void)
 		}
 	}
 	(void)at_quick_exit(gw_control_unlink);
+	topology_begin();
 	errno = saved;
 }
 
-/*
- * Constructors of other libraries run before ours, and libnuma's looks at the nodes: whoever is first starts the
- * engine. That is before the program has threads.
- */
-static bool started __attribute__((section("gw_data"))) = false;
+/* In data that is never managed: constructors of libraries may have made pages move by then. */
+static uint32_t started __attribute__((section("gw_data"))) = 0;
+
+/* Libraries' constructors run before those of a preloaded object, and libnuma's looks for nodes. */
+__attribute__((constructor)) static void preload_start(void)
+{
+	if (!__atomic_exchange_n(&started, 1, __ATOMIC_RELAXED))
+		start();
+	files_ready();
+}
 
 struct gw_engine *preload_engine(void)
 {
-	if (!started) {
-		started = true;
-		start();
-	}
+	if (!__atomic_load_n(&started, __ATOMIC_RELAXED))
+		preload_start();
 	return gw_self();
-}
-
-__attribute__((constructor)) static void preload_start(void)
-{
-	preload_engine();
 }
 
 __attribute__((destructor)) static void preload_end(void)
 {
+	struct gw_engine *e = gw_self();
+
+	if (e)
+		topology_end(e);
 	gw_control_unlink();
 }

@@ -12,6 +12,8 @@
  *   mmap, munmap, madvise         what is there next is new memory, and goes by its policy
  *   syscall, mbind and its kin    Linux's NUMA interface is the engine's: see numa.c
  *   sched_setaffinity, getcpu     which node a thread is on
+ *   open, fopen, opendir, stat, access, readlink, realpath, chdir, glob ... (files.c, look.c)
+ *                                 the paths of Linux's NUMA topology show the engine's nodes: see topology.h
  */
 #ifndef GODWIT_PRELOAD_H
 #define GODWIT_PRELOAD_H
@@ -22,15 +24,27 @@
 long kernel_call(long nr, const long a[6]);
 long kernel_result(long ret);
 
+struct gw_engine;
+
 /* The next definition of a libc function, or NULL. Any thread, any time. */
 void *preload_next(const char *name);
 
-struct gw_engine;
-
-/* The engine, started now if nobody has yet; NULL: there is none. Any thread, any time. */
-struct gw_engine *preload_engine(void);
-
 /* The calling thread's policy goes into the environment, for what this process becomes. */
 void preload_save_policy(struct gw_engine *e);
+
+/* ---- preload.c ---- */
+
+/*
+ * The engine of this process, or NULL. Starts it if it is not started yet: for calls that a library's constructor may
+ * make, which can come before this object's own.
+ */
+struct gw_engine *preload_engine(void);
+/* "godwit: WHAT: ERROR: SO" on stderr, unless told to be quiet. */
+void preload_say(const char *what, int err, const char *so);
+
+/* ---- files.c ---- */
+
+/* Find what a signal handler may need later: dlsym() is not for handlers. */
+void files_ready(void);
 
 #endif
