@@ -3,6 +3,7 @@
  * godwit maps: where every page of a process is, in the format of /proc/PID/numa_maps.
  */
 #include "cli.h"
+#include "topology/topology.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,64 +20,11 @@ static const char *kind_name(uint32_t kind)
 	return kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "other";
 }
 
-static uint64_t count_pages(const struct gw_area *area)
-{
-	uint64_t pages = 0;
-
-	for (int i = 0; i < GW_MAX_NODES; i++)
-		pages += area->pages[i];
-	return pages;
-}
-
-/* The kernel writes space, tab, newline, '=' and the backslash of a path in octal; here controls of a terminal too. */
-static void print_path(const char *path)
-{
-	for (; *path; path++) {
-		unsigned char ch = (unsigned char)path[0], next = (unsigned char)path[1];
-
-		if (ch == 0xc2 && next >= 0x80 && next < 0xa0) {
-			printf("\\%03o\\%03o", ch, next);
-			path++;
-		} else if (ch <= ' ' || ch == 0x7f || ch == '=' || ch == '\\') {
-			printf("\\%03o", ch);
-		} else {
-			putchar(ch);
-		}
-	}
-}
-
-static void print_name(const struct gw_area *area)
-{
-	if (area->name[0] == '/') {
-		fputs(" file=", stdout);
-		print_path(area->name);
-	} else if (strcmp(area->name, "[heap]") == 0) {
-		fputs(" heap", stdout);
-	} else if (strncmp(area->name, "[stack", 6) == 0) {
-		fputs(" stack", stdout);
-	}
-}
-
 static void print_human(const struct gw_area *area)
 {
-	bool anon = area->name[0] != '/' && area->kind != 1 + GW_UNMANAGED_FILE &&
-		    area->kind != 1 + GW_UNMANAGED_SHARED;
-	uint64_t pages = count_pages(area);
+	char line[TOPOLOGY_LINE];
 
-	printf("%08" PRIx64 " default", area->start);
-	print_name(area);
-	if (pages && anon)
-		printf(" anon=%" PRIu64 " dirty=%" PRIu64, pages, pages);
-	else if (pages)
-		printf(" mapped=%" PRIu64, pages);
-	if (area->huge)
-		printf(" thp=%" PRIu64, area->huge);
-	if (area->swapped)
-		printf(" swapped=%" PRIu64, area->swapped);
-	for (int i = 0; i < GW_MAX_NODES; i++)
-		if (area->pages[i])
-			printf(" N%d=%" PRIu64, i, area->pages[i]);
-	puts(pages ? " kernelpagesize_kB=4" : "");
+	fwrite(line, 1, topology_area_line(area, true, line), stdout);
 }
 
 static void print_json(const struct gw_area *area)
@@ -92,6 +40,7 @@ static void print_json(const struct gw_area *area)
 	json_add_text(object, "perms", perms);
 	json_add_text(object, "kind", kind_name(area->kind));
 	json_add_text(object, "name", area->name);
+	json_add_text(object, "policy", area->policy);
 	json_add_u64(object, "offset", area->offset);
 	pages = json_add_object(object, "pages");
 	for (int i = 0; i < GW_MAX_NODES; i++) {

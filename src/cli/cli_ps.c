@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE 1
 #include "cli.h"
+#include "topology/topology.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -157,6 +158,8 @@ static void scan_place(struct scan *scan, const struct place *place)
 	if (nr >= 0)
 		free(list);
 	close(dir);
+	if (place->uid == geteuid())
+		topology_sweep(name);
 }
 
 static int run(const struct cli_args *args)

@@ -162,6 +162,7 @@ static bool nodes_mend(struct gw_node_info *node, uint32_t nr)
 static bool area_mend(struct gw_area *area)
 {
 	area->name[sizeof(area->name) - 1] = '\0';
+	area->policy[sizeof(area->policy) - 1] = '\0';
 	return area->start < area->end && area->kind <= GW_UNMANAGED_NR;
 }
 

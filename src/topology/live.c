@@ -105,9 +105,6 @@ static int node_figures(struct gw_engine *e, int node, struct figures *f)
 		.interleave_hit = info.interleave_hit,
 		.local = info.local,
 		.other = info.other,
-		.huge_total = host_huge("hugepages-2048kB", "nr_hugepages", node),
-		.huge_free = host_huge("hugepages-2048kB", "free_hugepages", node),
-		.huge_surplus = host_huge("hugepages-2048kB", "surplus_hugepages", node),
 	};
 	return 0;
 }
@@ -140,12 +137,16 @@ int live_node(struct gw_engine *e, const struct topology_place *place, struct te
 	err = node_figures(e, place->node, &f);
 	if (err)
 		return err;
-	if (place->kind == TOPOLOGY_MEMINFO)
+	if (place->kind == TOPOLOGY_MEMINFO) {
+		f.huge_total = host_huge("hugepages-2048kB", "nr_hugepages", f.node);
+		f.huge_free = host_huge("hugepages-2048kB", "free_hugepages", f.node);
+		f.huge_surplus = host_huge("hugepages-2048kB", "surplus_hugepages", f.node);
 		text_add_meminfo(t, &f);
-	else if (place->kind == TOPOLOGY_NUMASTAT)
+	} else if (place->kind == TOPOLOGY_NUMASTAT) {
 		text_add_numastat(t, &f);
-	else
+	} else {
 		text_add_vmstat(t, &f);
+	}
 	return 0;
 }
 

@@ -13,7 +13,6 @@
 #define ANSWER_TIMEOUT_MS 2000
 #define BUSY_TRIES 100
 #define BUSY_NS 1000000ULL
-#define STATUS_BYTES (32UL << 10)
 
 /* This process, by its number or that of one of its threads. */
 static bool is_own(const struct topology_place *place)
@@ -142,11 +141,10 @@ int live_numa_maps(struct gw_engine *e, const struct topology_place *place, stru
 	return is_own(place) ? own_numa_maps(e, t) : their_numa_maps(place->pid, t);
 }
 
-int live_status(struct gw_engine *e, const struct topology_place *place, struct text *t)
+int live_status(struct gw_engine *e, const struct topology_place *place, struct text *t, char *spare)
 {
 	uint64_t allowed = gw_nodes_allowed(e);
 	int nr_nodes = gw_node_count(e);
-	struct text room;
 	long got;
 
 	if (!is_own(place)) {
@@ -155,11 +153,8 @@ int live_status(struct gw_engine *e, const struct topology_place *place, struct 
 			return nr_nodes;
 		allowed = nr_nodes < GW_MAX_NODES ? (1ULL << nr_nodes) - 1 : ~0ULL;
 	}
-	if (!room_take(&room, STATUS_BYTES))
-		return -ENOMEM;
-	got = host_read(place->path, room.buf, room.cap);
+	got = host_read(place->path, spare, HALF_BYTES);
 	if (got > 0)
-		text_add_status(t, room.buf, allowed, (uint32_t)nr_nodes);
-	room_give(&room);
+		text_add_status(t, spare, allowed, (uint32_t)nr_nodes);
 	return got < 0 ? (int)got : 0;
 }

@@ -32,6 +32,7 @@ static struct {
 	uint32_t uid;
 	int fd;			/* held, service thread's */
 	uint64_t dev, ino;
+	char *small;		/* the room of small files: 2 * HALF_BYTES, or NULL */
 	char name[TREE_PATH];	/* as it was opened: the service thread reads it */
 	char path[TREE_PATH];	/* as the kernel has it */
 } here __attribute__((section("gw_data"))) = { .fd = -1 };
@@ -378,30 +379,58 @@ static int memory_file(const struct topology_place *place, const struct text *t,
 	return fd;
 }
 
-#define ROOM_SMALL (64UL << 10)
 #define ROOM_MAPS (256UL << 20)
 
-static int live(struct gw_engine *e, const struct topology_place *place, int flags)
+/* What may wait for an engine, this one or another's: in a room of its own, without the lock. */
+static int live_apart(struct gw_engine *e, const struct topology_place *place, int flags)
 {
-	struct text t;
+	struct text room, t;
 	int err;
 
-	if (!room_take(&t, place->kind == TOPOLOGY_NUMA_MAPS ? ROOM_MAPS : ROOM_SMALL))
+	if (!room_take(&room, place->kind == TOPOLOGY_NUMA_MAPS ? ROOM_MAPS : 2 * HALF_BYTES))
 		return -ENOMEM;
-	if (place->kind == TOPOLOGY_NUMA_MAPS)
+	t = room;
+	if (place->kind == TOPOLOGY_NUMA_MAPS) {
 		err = live_numa_maps(e, place, &t);
+	} else {
+		t.cap = HALF_BYTES;
+		err = live_status(e, place, &t, t.buf + HALF_BYTES);
+	}
+	if (!err)
+		err = t.full ? -ENOMEM : memory_file(place, &t, flags);
+	room_give(&room);
+	return err;
+}
+
+static int live_small(struct gw_engine *e, const struct topology_place *place, int flags)
+{
+	struct text t = { .cap = HALF_BYTES };
+	uint64_t mask;
+	int err;
+
+	here_lock(&mask);
+	if (!here.small)
+		here.small = gw_memory(e, 2 * HALF_BYTES);
+	t.buf = here.small;
+	if (!t.buf)
+		err = -ENOMEM;
 	else if (place->kind == TOPOLOGY_STATUS)
-		err = live_status(e, place, &t);
+		err = live_status(e, place, &t, t.buf + HALF_BYTES);
 	else if (place->kind == TOPOLOGY_CPUSET)
 		err = live_cpuset(e, place, &t);
 	else
 		err = live_node(e, place, &t);
-	if (!err && t.full)
-		err = -ENOMEM;
 	if (!err)
-		err = memory_file(place, &t, flags);
-	room_give(&t);
+		err = t.full ? -ENOMEM : memory_file(place, &t, flags);
+	here_unlock(&mask);
 	return err;
+}
+
+static int live(struct gw_engine *e, const struct topology_place *place, int flags)
+{
+	if (place->kind == TOPOLOGY_NUMA_MAPS || (place->kind == TOPOLOGY_STATUS && place->pid > 0))
+		return live_apart(e, place, flags);
+	return live_small(e, place, flags);
 }
 
 int topology_open(struct gw_engine *e, const struct topology_place *place, int flags)

@@ -448,7 +448,7 @@ test_maps() {
 		'grep -qF "steers\\302\\2332J\\033[2J" "$TMP/out" && ! grep -qaP "\xc2\x9b|\x1b" "$TMP/out"'
 	godwit maps --json "$MEM"
 	ok "maps --json has its keys" json \
-		'{"start","end","perms","kind","name","pages","huge","swapped"} <= set(d) and int(d["start"], 16) < int(d["end"], 16)'
+		'{"start","end","perms","kind","name","policy","pages","huge","swapped"} <= set(d) and int(d["start"], 16) < int(d["end"], 16)'
 	ok "it says what is managed and what is not" json \
 		'{"managed","file","stack"} <= {l["kind"] for l in lines}'
 }
