@@ -199,16 +199,17 @@ static enum topology_kind proc_file(const char *at, struct topology_place *out)
 
 static enum topology_kind sys_file(const char *path, struct topology_place *out)
 {
-	const char *rest;
+	const char *rest, *at;
 	int cpu;
 
 	if ((rest = after(path, NODE_DIR)) || (rest = after(path, BUS_DIR)))
 		return !*rest || *rest == '/' ? behind_node(rest, out) : TOPOLOGY_NONE;
 	if ((rest = after(path, CPU_DIR))) {
 		rest = number(rest, &cpu);
-		if (!rest || (*rest && !after(rest, "/node")))
-			return TOPOLOGY_NONE;
-		return *rest ? behind_node(rest, out) : TOPOLOGY_TREE;
+		if (rest && !*rest)
+			return TOPOLOGY_TREE;
+		at = rest ? after(rest, "/node") : NULL;
+		return at && number(at, &cpu) ? behind_node(rest, out) : TOPOLOGY_NONE;
 	}
 	if (after(path, CGROUP_DIR) && live_kind(strrchr(path, '/') + 1) == TOPOLOGY_CPUSET)
 		return TOPOLOGY_CPUSET;

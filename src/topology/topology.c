@@ -30,6 +30,7 @@ static struct {
 	int holder;		/* atomic: process that has the lock; another than this one, or 0: free */
 	int pid;		/* whose tree it is; another than this: none is held */
 	uint32_t uid;
+	int nr_nodes;		/* that it shows */
 	int fd;			/* held, service thread's */
 	uint64_t dev, ino;
 	char *small;		/* the room of small files: 2 * HALF_BYTES, or NULL */
@@ -242,12 +243,12 @@ static int runtime_dir(char *buf, bool may_make)
 	return err ? err : ctl_runtime_dir(buf, CTL_PATH_MAX, base, uid, may_make);
 }
 
-/* Is the tree that is held where it was, for this user? */
-static bool still_there(void)
+/* Is the tree that is held where it was, for this user, with all nodes? */
+static bool still_there(struct gw_engine *e)
 {
 	struct stat st;
 
-	return here.pid == (int)sys0(SYS_getpid) && here.uid == (uint32_t)sys0(SYS_geteuid) &&
+	return here.nr_nodes == gw_node_count(e) && here.pid == (int)sys0(SYS_getpid) && here.uid == (uint32_t)sys0(SYS_geteuid) &&
 	       !sys2(SYS_lstat, here.path, &st) && st.st_dev == here.dev && st.st_ino == here.ino;
 }
 
@@ -260,7 +261,7 @@ static int tree_path(struct gw_engine *e, char *buf)
 	int err = 0;
 
 	here_lock(&mask);
-	if (!still_there()) {
+	if (!still_there(e)) {
 		err = runtime_dir(dir, true);
 		if (!err && !room_take(&room, ALIGN_UP(sizeof(struct picture), 64) + TREE_SCRATCH))
 			err = -ENOMEM;
@@ -270,6 +271,7 @@ static int tree_path(struct gw_engine *e, char *buf)
 		}
 		if (!err) {
 			here.uid = (uint32_t)sys0(SYS_geteuid);
+			here.nr_nodes = gw_node_count(e);
 			here.pid = (int)sys0(SYS_getpid);
 		}
 	}
