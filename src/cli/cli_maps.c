@@ -23,8 +23,9 @@ static const char *kind_name(uint32_t kind)
 static void print_human(const struct gw_area *area)
 {
 	char line[TOPOLOGY_LINE];
+	size_t len = topology_area_line(area, true, line);
 
-	fwrite(line, 1, topology_area_line(area, true, line), stdout);
+	fwrite(line, 1, len, stdout);
 }
 
 static void print_json(const struct gw_area *area)

@@ -108,7 +108,8 @@ static void start(void)
 		}
 	}
 	(void)at_quick_exit(gw_control_unlink);
-	topology_begin();
+	if (!err)
+		topology_begin(e);
 	errno = saved;
 }
 

@@ -69,7 +69,8 @@ static void add_count(struct text *t, const char *name, uint64_t count)
 /* All that is written of memory of a program's own counts as used of late: so the kernel's active= is left out. */
 static void add_pages(struct text *t, const struct gw_area *area, bool more)
 {
-	bool anon = area->name[0] != '/' && area->kind != 1 + GW_UNMANAGED_FILE && area->kind != 1 + GW_UNMANAGED_SHARED;
+	bool anon = area->name[0] != '/' && area->kind != 1 + GW_UNMANAGED_FILE &&
+		    area->kind != 1 + GW_UNMANAGED_SHARED;
 	uint64_t unit = is_hugetlb(area) ? HUGETLB_PAGES : 1, pages = count_pages(area) / unit;
 
 	if (pages && (anon || unit > 1)) {

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A node's meminfo, numastat and vmstat, and a process's status: the lines and columns of Linux 6.12's drivers/base/node.c
- * and fs/proc/array.c. What the engine has no figure for is 0.
+ * A node's meminfo, numastat and vmstat, and a process's status: the lines and columns of Linux 6.12's
+ * drivers/base/node.c and fs/proc/array.c. What the engine has no figure for is 0.
  */
 #include "topology/text.h"
 
 #include <string.h>
 
-#define KB(pages) ((pages) * 4)
+#define PAGE_KB 4
 
 /* ---- meminfo ---- */
 
 static const char *const meminfo_names[] = {
-	"MemTotal", "MemFree", "MemUsed", "SwapCached", "Active", "Inactive", "Active(anon)", "Inactive(anon)",
-	"Active(file)", "Inactive(file)", "Unevictable", "Mlocked", "Dirty", "Writeback", "FilePages", "Mapped",
-	"AnonPages", "Shmem", "KernelStack", "PageTables", "SecPageTables", "NFS_Unstable", "Bounce",
-	"WritebackTmp", "KReclaimable", "Slab", "SReclaimable", "SUnreclaim", "AnonHugePages",
-	"ShmemHugePages", "ShmemPmdMapped", "FileHugePages", "FilePmdMapped",
+	"MemTotal",	  "MemFree",	    "MemUsed",	     "SwapCached",     "Active",	"Inactive",
+	"Active(anon)",	  "Inactive(anon)", "Active(file)",  "Inactive(file)", "Unevictable",	"Mlocked",
+	"Dirty",	  "Writeback",	    "FilePages",     "Mapped",	       "AnonPages",	"Shmem",
+	"KernelStack",	  "PageTables",	    "SecPageTables", "NFS_Unstable",   "Bounce",	"WritebackTmp",
+	"KReclaimable",	  "Slab",	    "SReclaimable",  "SUnreclaim",     "AnonHugePages", "ShmemHugePages",
+	"ShmemPmdMapped", "FileHugePages",  "FilePmdMapped",
 };
 
 static uint64_t meminfo_pages(const char *name, const struct figures *f)
@@ -55,7 +56,7 @@ void text_add_meminfo(struct text *t, const struct figures *f)
 {
 	for (size_t i = 0; i < sizeof(meminfo_names) / sizeof(meminfo_names[0]); i++) {
 		add_label(t, f->node, meminfo_names[i], 16);
-		text_add_u64(t, KB(meminfo_pages(meminfo_names[i], f)), 8);
+		text_add_u64(t, meminfo_pages(meminfo_names[i], f) * PAGE_KB, 8);
 		text_add(t, " kB\n");
 	}
 	add_huge(t, f->node, "HugePages_Total", f->huge_total);
@@ -84,24 +85,53 @@ void text_add_numastat(struct text *t, const struct figures *f)
 }
 
 static const char *const vmstat_zone[] = {
-	"nr_zone_inactive_file", "nr_zone_active_file", "nr_zone_unevictable", "nr_zone_write_pending", "nr_mlock",
-	"nr_bounce", "nr_zspages", "nr_free_cma",
+	"nr_zone_inactive_file",
+	"nr_zone_active_file",
+	"nr_zone_unevictable",
+	"nr_zone_write_pending",
+	"nr_mlock",
+	"nr_bounce",
+	"nr_zspages",
+	"nr_free_cma",
 };
 
 static const char *const vmstat_file[] = {
-	"nr_inactive_file", "nr_active_file", "nr_unevictable", "nr_slab_reclaimable", "nr_slab_unreclaimable",
-	"nr_isolated_anon", "nr_isolated_file", "workingset_nodes", "workingset_refault_anon",
-	"workingset_refault_file", "workingset_activate_anon", "workingset_activate_file",
+	"nr_inactive_file",	   "nr_active_file",	      "nr_unevictable",		  "nr_slab_reclaimable",
+	"nr_slab_unreclaimable",   "nr_isolated_anon",	      "nr_isolated_file",	  "workingset_nodes",
+	"workingset_refault_anon", "workingset_refault_file", "workingset_activate_anon", "workingset_activate_file",
 	"workingset_restore_anon", "workingset_restore_file", "workingset_nodereclaim",
 };
 
 static const char *const vmstat_rest[] = {
-	"nr_mapped", "nr_file_pages", "nr_dirty", "nr_writeback", "nr_writeback_temp", "nr_shmem", "nr_shmem_hugepages",
-	"nr_shmem_pmdmapped", "nr_file_hugepages", "nr_file_pmdmapped", "nr_anon_transparent_hugepages",
-	"nr_vmscan_write", "nr_vmscan_immediate_reclaim", "nr_dirtied", "nr_written", "nr_throttled_written",
-	"nr_kernel_misc_reclaimable", "nr_foll_pin_acquired", "nr_foll_pin_released", "nr_kernel_stack",
-	"nr_page_table_pages", "nr_sec_page_table_pages", "nr_iommu_pages", "nr_swapcached", "pgpromote_success",
-	"pgpromote_candidate", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
+	"nr_mapped",
+	"nr_file_pages",
+	"nr_dirty",
+	"nr_writeback",
+	"nr_writeback_temp",
+	"nr_shmem",
+	"nr_shmem_hugepages",
+	"nr_shmem_pmdmapped",
+	"nr_file_hugepages",
+	"nr_file_pmdmapped",
+	"nr_anon_transparent_hugepages",
+	"nr_vmscan_write",
+	"nr_vmscan_immediate_reclaim",
+	"nr_dirtied",
+	"nr_written",
+	"nr_throttled_written",
+	"nr_kernel_misc_reclaimable",
+	"nr_foll_pin_acquired",
+	"nr_foll_pin_released",
+	"nr_kernel_stack",
+	"nr_page_table_pages",
+	"nr_sec_page_table_pages",
+	"nr_iommu_pages",
+	"nr_swapcached",
+	"pgpromote_success",
+	"pgpromote_candidate",
+	"pgdemote_kswapd",
+	"pgdemote_direct",
+	"pgdemote_khugepaged",
 };
 
 static void add_zeros(struct text *t, const char *const *names, size_t nr)

@@ -15,7 +15,8 @@ bool room_take(struct text *t, size_t bytes)
 {
 	*t = (struct text){ .cap = bytes };
 	while (t->cap >= min_u64(bytes, ROOM_LEAST)) {
-		long addr = sys_mmap(NULL, t->cap, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		long addr = sys_mmap(NULL, t->cap, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+				     -1, 0);
 
 		if (addr > 0 || addr < -4095) {
 			t->buf = (char *)addr;

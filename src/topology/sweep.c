@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 
 #define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-#define DEEP 12		/* directories in each other; a tree has fewer */
+#define DEEP 12 /* directories in each other; a tree has fewer */
 
 int tree_hold(const char *path)
 {
@@ -87,7 +87,8 @@ void tree_remove(int dir, const char *name)
 		bool named = str_cat(old, sizeof(old), name);
 
 		if (named && !ends_old(name)) {
-			named = str_cat(old, sizeof(old), ".") && str_cat_u64(old, sizeof(old), (uint64_t)sys0(SYS_getpid)) &&
+			named = str_cat(old, sizeof(old), ".") &&
+				str_cat_u64(old, sizeof(old), (uint64_t)sys0(SYS_getpid)) &&
 				str_cat(old, sizeof(old), ".old") && !sys4(SYS_renameat, dir, name, dir, old);
 		}
 		if (named) {

@@ -27,15 +27,15 @@
  * writes while the lock's holder waits. In the object's own data, which is never managed.
  */
 static struct {
-	int holder;		/* atomic: process that has the lock; another than this one, or 0: free */
-	int pid;		/* whose tree it is; another than this: none is held */
+	int holder; /* atomic: process that has the lock; another than this one, or 0: free */
+	int pid;    /* whose tree it is; another than this: none is held */
 	uint32_t uid;
-	int nr_nodes;		/* that it shows */
-	int fd;			/* held, service thread's */
+	int nr_nodes; /* that it shows */
+	int fd;	      /* held, service thread's */
 	uint64_t dev, ino;
-	char *small;		/* the room of small files: 2 * HALF_BYTES, or NULL */
-	char name[TREE_PATH];	/* as it was opened: the service thread reads it */
-	char path[TREE_PATH];	/* as the kernel has it */
+	char *small;	      /* the room of small files: 2 * HALF_BYTES, or NULL */
+	char name[TREE_PATH]; /* as it was opened: the service thread reads it */
+	char path[TREE_PATH]; /* as the kernel has it */
 } here __attribute__((section("gw_data"))) = { .fd = -1 };
 
 /* ---- the lock: with signals blocked, so that no handler waits for the thread that it interrupts ---- */
@@ -248,8 +248,9 @@ static bool still_there(struct gw_engine *e)
 {
 	struct stat st;
 
-	return here.nr_nodes == gw_node_count(e) && here.pid == (int)sys0(SYS_getpid) && here.uid == (uint32_t)sys0(SYS_geteuid) &&
-	       !sys2(SYS_lstat, here.path, &st) && st.st_dev == here.dev && st.st_ino == here.ino;
+	return here.nr_nodes == gw_node_count(e) && here.pid == (int)sys0(SYS_getpid) &&
+	       here.uid == (uint32_t)sys0(SYS_geteuid) && !sys2(SYS_lstat, here.path, &st) && st.st_dev == here.dev &&
+	       st.st_ino == here.ino;
 }
 
 /* The tree's path into buf. */
@@ -280,14 +281,6 @@ static int tree_path(struct gw_engine *e, char *buf)
 		str_cat(buf, TREE_PATH, here.path);
 	here_unlock(&mask);
 	return err;
-}
-
-void topology_begin(void)
-{
-	char dir[CTL_PATH_MAX];
-
-	if (!runtime_dir(dir, false))
-		topology_sweep(dir);
 }
 
 void topology_end(struct gw_engine *e)
@@ -355,6 +348,38 @@ int topology_find(struct gw_engine *e, int dirfd, const char *path, struct topol
 			return err;
 	}
 	return str_cat(out->path, sizeof(out->path), canonical);
+}
+
+/* ---- at the start ---- */
+
+/* An exec leaves the process where it was, in a tree that it does not hold any more, or that is gone by now. */
+static void stay_inside(struct gw_engine *e)
+{
+	static const char gone[] = " (deleted)";
+	struct topology_place place;
+	char cwd[TOPOLOGY_PATH];
+	long len = sys4(SYS_readlinkat, AT_FDCWD, "/proc/thread-self/cwd", cwd, sizeof(cwd) - 1);
+	char *end;
+
+	if (len <= 0)
+		return;
+	cwd[len] = '\0';
+	if (!topology_reverse(cwd))
+		return;
+	end = strstr(cwd, gone);
+	if (end)
+		*end = '\0';
+	if (topology_find(e, AT_FDCWD, cwd, &place) == 1 && end)
+		sys1(SYS_chdir, place.path);
+}
+
+void topology_begin(struct gw_engine *e)
+{
+	char dir[CTL_PATH_MAX];
+
+	stay_inside(e);
+	if (!runtime_dir(dir, false))
+		topology_sweep(dir);
 }
 
 /* ---- opening ---- */

@@ -102,8 +102,11 @@ int topology_open(struct gw_engine *e, const struct topology_place *place, int f
 
 /* Remove what nobody uses. dir: RUNTIME_DIR/godwit. */
 void topology_sweep(const char *dir);
-/* The same for the directory that this process would use. Before main(). */
-void topology_begin(void);
+/*
+ * The same for the directory that this process would use. Before main(), so that a process that an exec has left inside
+ * of a tree stays there.
+ */
+void topology_begin(struct gw_engine *e);
 /* The process is about to exit: leave the tree, and remove it if nobody else is in it. */
 void topology_end(struct gw_engine *e);
 

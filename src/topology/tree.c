@@ -11,8 +11,8 @@
 
 struct maker {
 	const struct picture *p;
-	struct text t;		/* of the next file */
-	int err;		/* the first */
+	struct text t; /* of the next file */
+	int err;       /* the first */
 };
 
 uint64_t picture_hash(const struct picture *p)

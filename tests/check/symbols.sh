@@ -57,7 +57,7 @@ sed 's/.*/extern void &(void);/' "$work/interposed" >"$work/calls.c"
 } >>"$work/calls.c"
 gcc -w -fno-builtin -o "$work/calls" "$work/calls.c" -pthread &&
 	LD_DEBUG=bindings LD_BIND_NOW=1 LD_PRELOAD=$build/libgodwit.so "$work/calls" 2>&1 |
-	sed -n "s/.*binding file [^ ]*calls .* to [^ ]*libgodwit.so.*symbol .\([A-Za-z_]*\)'.*/\1/p" | sort -u >"$work/bound"
+	sed -n "s/.*binding file [^ ]*calls .* to [^ ]*libgodwit.so.*symbol .\([A-Za-z0-9_]*\)'.*/\1/p" | sort -u >"$work/bound"
 comm -23 "$work/interposed" "$work/bound" >"$work/less"
 empty "$work/less"
 verdict $? "a preloaded libgodwit.so answers a program's interposed calls"

@@ -25,9 +25,20 @@ static enum topology_kind kind_of(const char *path, struct topology_place *place
 static void paths_of_the_node_tree_are_ours(void **state)
 {
 	static const char *const tree[] = {
-		SYS "node", SYS "node/", SYS "node/online", SYS "node/node3", SYS "node/node3/cpulist", SYS "cpu/cpu1",
-		SYS "cpu/cpu1/node1", SYS "cpu/cpu1/node1/cpumap", SYS "cpu/cpu10/", "/sys/bus/node/devices/node0",
-		SYS "node/node0/meminfo/", SYS "node/node0/x/numastat", SYS "node/meminfo", SYS "node/node0x/meminfo",
+		SYS "node",
+		SYS "node/",
+		SYS "node/online",
+		SYS "node/node3",
+		SYS "node/node3/cpulist",
+		SYS "cpu/cpu1",
+		SYS "cpu/cpu1/node1",
+		SYS "cpu/cpu1/node1/cpumap",
+		SYS "cpu/cpu10/",
+		"/sys/bus/node/devices/node0",
+		SYS "node/node0/meminfo/",
+		SYS "node/node0/x/numastat",
+		SYS "node/meminfo",
+		SYS "node/node0x/meminfo",
 	};
 	struct topology_place place;
 
@@ -73,11 +84,30 @@ static void files_of_processes_are_ours(void **state)
 static void other_paths_are_not(void **state)
 {
 	static const char *const others[] = {
-		"", "/", "/etc/passwd", "/sys", SYS "cpu", SYS "cpu/online", SYS "cpu/cpu0/topology/core_id",
-		SYS "cpu/cpu0/nodes", SYS "cpufreq", SYS "nodes", SYS "node1", "/proc/self/maps", "/proc/status",
-		"/proc/0/status", "/proc/12x/status", "/proc/self/task/status", "/proc/self/task/1/2/status",
-		"/proc/self/fd/status", "/proc/99999999999/status", "/system", "/process/self/status", "/syslog",
-		"/sys/fs/cgroup/cpuset/cpuset.cpus", "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+		"",
+		"/",
+		"/etc/passwd",
+		"/sys",
+		SYS "cpu",
+		SYS "cpu/online",
+		SYS "cpu/cpu0/topology/core_id",
+		SYS "cpu/cpu0/nodes",
+		SYS "cpufreq",
+		SYS "nodes",
+		SYS "node1",
+		"/proc/self/maps",
+		"/proc/status",
+		"/proc/0/status",
+		"/proc/12x/status",
+		"/proc/self/task/status",
+		"/proc/self/task/1/2/status",
+		"/proc/self/fd/status",
+		"/proc/99999999999/status",
+		"/system",
+		"/process/self/status",
+		"/syslog",
+		"/sys/fs/cgroup/cpuset/cpuset.cpus",
+		"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
 		"/tmp/sys/devices/system/node",
 	};
 	struct topology_place place;
@@ -92,9 +122,12 @@ static void other_paths_are_not(void **state)
 static void a_path_has_many_spellings(void **state)
 {
 	static const char *const same[] = {
-		"//sys/devices//system/node///node1/meminfo", "/./sys/./devices/system/./node/node1/./meminfo",
-		"/sys/devices/system/cpu/../node/node1/meminfo", "/sys/../sys/devices/system/node/node0/../node1/meminfo",
-		SYS "cpu/cpu0/node0/../node1/meminfo", "/proc/../sys/devices/system/node/node1/meminfo",
+		"//sys/devices//system/node///node1/meminfo",
+		"/./sys/./devices/system/./node/node1/./meminfo",
+		"/sys/devices/system/cpu/../node/node1/meminfo",
+		"/sys/../sys/devices/system/node/node0/../node1/meminfo",
+		SYS "cpu/cpu0/node0/../node1/meminfo",
+		"/proc/../sys/devices/system/node/node1/meminfo",
 		"/sys/bus/node/devices/node0/../node1/meminfo",
 	};
 	char out[TOPOLOGY_PATH];
@@ -127,12 +160,12 @@ static void a_long_path_is_refused(void **state)
 static void relative_names_that_cannot_matter_cost_no_look(void **state)
 {
 	static const char *const may[] = {
-		"meminfo", "node0", "node", "node0/cpulist", "sys/devices/system/node/online", "cpu0", "self/status",
-		"numa_maps", "../node1/distance", "hugepages/hugepages-2048kB/nr_hugepages",
+		"meminfo", "node0",	  "node",      "node0/cpulist",	    "sys/devices/system/node/online",
+		"cpu0",	   "self/status", "numa_maps", "../node1/distance", "hugepages/hugepages-2048kB/nr_hugepages",
 	};
 	static const char *const cannot[] = {
-		"", ".", "..", "a", "node_modules/x.js", "nodes", "node0x", "cpu", "cpuid", "status/x", "meminfo.c",
-		"src/main.c", "my_numa_maps",
+		"",    ".",	"..",	    "a",	 "node_modules/x.js", "nodes",	      "node0x",
+		"cpu", "cpuid", "status/x", "meminfo.c", "src/main.c",	      "my_numa_maps",
 	};
 
 	(void)state;
@@ -255,17 +288,21 @@ static void godwits_own_fields_are_asked_for(void **state)
 	(void)state;
 	area.pages[1] = 514;
 	assert_line(&area, false, "7f0000000000 bind:1 anon=514 dirty=514 N1=514 kernelpagesize_kB=4\n");
-	assert_line(&area, true, "7f0000000000 bind:1 anon=514 dirty=514 thp=512 swapped=2 N1=514 kernelpagesize_kB=4\n");
+	assert_line(&area, true,
+		    "7f0000000000 bind:1 anon=514 dirty=514 thp=512 swapped=2 N1=514 kernelpagesize_kB=4\n");
 }
 
 static void pages_of_hugetlb_count_as_the_kernel_counts_them(void **state)
 {
-	struct gw_area area = { .start = 0x40000000, .name = "/anon_hugepage (deleted)", .kind = 1 + GW_UNMANAGED_OTHER };
+	struct gw_area area = { .start = 0x40000000,
+				.name = "/anon_hugepage (deleted)",
+				.kind = 1 + GW_UNMANAGED_OTHER };
 
 	(void)state;
 	area.pages[0] = 1024;
-	assert_line(&area, false, "40000000 default file=/anon_hugepage\\040(deleted) huge anon=2 dirty=2 N0=2 "
-				  "kernelpagesize_kB=2048\n");
+	assert_line(&area, false,
+		    "40000000 default file=/anon_hugepage\\040(deleted) huge anon=2 dirty=2 N0=2 "
+		    "kernelpagesize_kB=2048\n");
 }
 
 static void no_policy_steers_a_terminal(void **state)
@@ -333,10 +370,13 @@ static void numastat_and_vmstat_have_the_same_counters(void **state)
 
 	(void)state;
 	text_add_numastat(&t, &f);
-	assert_string_equal(text_buf, "numa_hit 1\nnuma_miss 2\nnuma_foreign 3\ninterleave_hit 4\nlocal_node 5\nother_node 6\n");
+	assert_string_equal(text_buf,
+			    "numa_hit 1\nnuma_miss 2\nnuma_foreign 3\ninterleave_hit 4\nlocal_node 5\nother_node 6\n");
 	t = empty_text();
 	text_add_vmstat(&t, &f);
-	assert_non_null(strstr(text_buf, "\nnuma_hit 1\nnuma_miss 2\nnuma_foreign 3\nnuma_interleave 4\nnuma_local 5\nnuma_other 6\n"));
+	assert_non_null(
+		strstr(text_buf,
+		       "\nnuma_hit 1\nnuma_miss 2\nnuma_foreign 3\nnuma_interleave 4\nnuma_local 5\nnuma_other 6\n"));
 }
 
 static void status_keeps_all_but_the_nodes(void **state)
@@ -345,7 +385,8 @@ static void status_keeps_all_but_the_nodes(void **state)
 
 	(void)state;
 	text_add_status(&t, "Name:\ta\nMems_allowed:\t00000000,00000001\nMems_allowed_list:\t0\nlast:\t1\n", 0xd, 4);
-	assert_string_equal(text_buf, "Name:\ta\nMems_allowed:\t00000000,0000000d\nMems_allowed_list:\t0,2-3\nlast:\t1\n");
+	assert_string_equal(text_buf,
+			    "Name:\ta\nMems_allowed:\t00000000,0000000d\nMems_allowed_list:\t0,2-3\nlast:\t1\n");
 	t = empty_text();
 	text_add_status(&t, "Mems_allowed:\t1\nMems_allowed_list:\t0\n", 0x1f, 5);
 	assert_string_equal(text_buf, "Mems_allowed:\t0000001f\nMems_allowed_list:\t0-4\n");
