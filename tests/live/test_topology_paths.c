@@ -281,6 +281,7 @@ static void figures(void)
 	const size_t pages = 2048;
 	void *mem = mmap(NULL, (pages + 2) * GW_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	long before, after, on[2];
+	const long kb = (long)pages * 4;
 	double until = now() + 10;
 
 	mem = (char *)mem + GW_PAGE_SIZE; /* a mapping by itself */
@@ -291,9 +292,8 @@ static void figures(void)
 	do { /* books are brought up to date for a tenth of the time at most */
 		usleep(20000);
 		after = figure(NODE "/node0/meminfo", "MemFree:");
-	} while (before - after < (long)pages * 4 && now() < until);
-	tap(before - after >= (long)pages * 4 && before - after < (long)pages * 4 + 1000,
-	    "memory that is used is not free");
+	} while (before - after < kb - 1000 && now() < until);
+	tap(before - after > kb - 1000 && before - after < kb + 1000, "memory that is used is not free");
 	on[0] = pages_on(0, mem);
 	migrate(e, 0, 2, NULL, NULL);
 	on[1] = pages_on(2, mem);
