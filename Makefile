@@ -230,7 +230,7 @@ $(B)/$(SONAME): $(B)/libgodwit.so
 
 # One object whose only global symbols are gw_*: libnuma exports migrate_pages() too.
 # What stands before libc's calls is for the shared library only.
-STATIC_OBJ := $(call obj,$(filter-out src/preload/% src/topology/% src/control/client.c,$(ENGINE_SRC)))
+STATIC_OBJ := $(call obj,$(filter-out src/preload/% src/topology/%,$(ENGINE_SRC)))
 $(B)/libgodwit.a: $(STATIC_OBJ) $(B)/lists/ENGINE_SRC
 	$(call say,AR)
 	@mkdir -p $(B)/obj
