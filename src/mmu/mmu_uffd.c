@@ -326,7 +326,7 @@ static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
 
 		for (int i = 0; i < n; i++)
 			pages[i] = (void *)(addr + (uint64_t)(at + i) * MMU_PAGE);
-		ret = sys6(SYS_move_pages, 0, n, SYS_ARG(pages), 0, SYS_ARG(node + at), 0);
+		ret = sys_numa(SYS_move_pages, 0, n, pages, 0, node + at, 0);
 		if (ret < 0)
 			return (int)ret;
 	}

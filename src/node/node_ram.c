@@ -57,7 +57,7 @@ static int arena_map(const struct arena *a)
 	sys3(SYS_madvise, at, len, MADV_DONTFORK);
 	sys3(SYS_madvise, at, len, a->unit == HUGE_UNIT ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (a->host >= 0)
-		ret = sys6(SYS_mbind, SYS_ARG(at), SYS_ARG(len), MPOL_BIND_MODE, SYS_ARG(&mask), NODE_MAX + 1, 0);
+		ret = sys_numa(SYS_mbind, at, len, MPOL_BIND_MODE, &mask, NODE_MAX + 1, 0);
 	if (ret < 0)
 		sys_mmap(at, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	return ret < 0 ? (int)ret : 0;
