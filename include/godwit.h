@@ -255,6 +255,9 @@ void gw_job_end(struct gw_job *job);
  * or preloaded, the calls of libc and libnuma arrive here by themselves. See numa(7) and docs/numa.md.
  */
 long gw_numa_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6]);
+/* The same as a job, for a thread that is not to wait; *ret is what the call returned when the job is over. */
+int gw_job_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6], long *ret, void (*kick)(void *arg),
+		void *arg, struct gw_job **out);
 
 /*
  * The calling thread has been made by thread maker of this process, and has its policy (Linux's clone() does it so);

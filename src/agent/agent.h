@@ -33,9 +33,10 @@ struct gw_job {
 	int (*run)(struct gw_job *job);
 	int error;
 	long left;			/* what the request returns */
-	long call[6];			/* a system call: its number and arguments */
+	long call[7];			/* a system call: its number and arguments */
+	long *called;			/* where what it returned is wanted */
 	struct mbind mbind;		/* of the NUMA calls */
-	uint32_t tid;
+	uint32_t tid;			/* who asks; 0: the job itself does */
 	bool flag;
 	struct request rq;
 	struct progress progress;

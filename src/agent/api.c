@@ -96,6 +96,30 @@ int gw_job_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void
 	return job_start(job);
 }
 
+static int run_numa_call(struct gw_job *job)
+{
+	*job->called = gw_numa_call(job->e, job->tid, job->call[0], job->call + 1);
+	return 0;
+}
+
+int gw_job_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6], long *ret, void (*kick)(void *arg),
+		void *arg, struct gw_job **out)
+{
+	struct gw_job *job = job_take(e, NULL);
+
+	if (!job)
+		return -EAGAIN;
+	job->run = run_numa_call;
+	job->tid = tid;
+	job->called = ret;
+	job->call[0] = nr;
+	memcpy(job->call + 1, args, 6 * sizeof(*args));
+	job->kick = kick;
+	job->kick_arg = arg;
+	*out = job;
+	return job_start(job);
+}
+
 long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 		      const struct gw_migrate_options *opt, struct gw_migrate_result *res)
 {

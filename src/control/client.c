@@ -131,6 +131,7 @@ static const struct {
 	{ CTL_PROGRESS, sizeof(struct gw_migrate_result) },
 	{ CTL_RESULT, sizeof(struct gw_migrate_result) },
 	{ CTL_ERROR, sizeof(struct ctl_error) },
+	{ CTL_CALL_OK, sizeof(struct ctl_called) },
 };
 
 static bool length_is_valid(const struct ctl_header *head)

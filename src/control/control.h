@@ -53,6 +53,7 @@ struct ctl_message {
 			struct ctl_status head;
 			int32_t status[CTL_MOVE_MAX];
 		} moved;				/* STATUS */
+		struct ctl_called called;
 		struct ctl_error error;
 		unsigned char raw[CTL_LEN_MAX];
 	};

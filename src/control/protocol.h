@@ -16,6 +16,9 @@
 #define CTL_LEN_MAX (1U << 16)	/* longest message */
 #define CTL_MOVE_MAX 2048U	/* entries of one MOVE message: split longer lists */
 
+/* In the upper half of a NUMA call's sixth argument: the engine's own, for the kernel. base's SYS_NUMA_REAL. */
+#define CTL_NUMA_REAL 0x676f6477U
+
 enum ctl_type {
 	/* client to engine */
 	CTL_HELLO = 1,		/* no body */
@@ -24,6 +27,7 @@ enum ctl_type {
 	CTL_MIGRATE,		/* struct ctl_migrate */
 	CTL_MOVE,		/* struct ctl_move, then ctl_move.count struct ctl_move_entry */
 	CTL_CANCEL,		/* no body, no answer of its own: the running job's RESULT comes early */
+	CTL_CALL,		/* struct ctl_call */
 	/* engine to client */
 	CTL_HELLO_OK = 64,	/* struct ctl_hello */
 	CTL_STAT_OK,		/* struct ctl_stat */
@@ -33,6 +37,7 @@ enum ctl_type {
 	CTL_RESULT,		/* struct gw_migrate_result: the closing answer of MIGRATE */
 	CTL_STATUS,		/* the closing answer of MOVE: struct ctl_status, then count int32_t */
 	CTL_ERROR,		/* struct ctl_error */
+	CTL_CALL_OK,		/* struct ctl_called: the closing answer of CALL */
 };
 
 struct ctl_header {
@@ -80,6 +85,17 @@ struct ctl_move_entry {
 struct ctl_status {
 	uint32_t count, zero;
 	int64_t ret;		/* as gw_move_pages() */
+};
+
+/* A NUMA system call of the engine's process that did not go through libc: see gw_numa_call(). */
+struct ctl_call {
+	uint32_t tid, zero;	/* the thread that made it */
+	int64_t nr;
+	int64_t args[6];	/* pointers are the process's own */
+};
+
+struct ctl_called {
+	int64_t ret;		/* what the system call returns: a value or a negative errno */
 };
 
 struct ctl_error {

@@ -24,7 +24,7 @@
 #define LISTING_BYTES (64UL << 20)
 #define LISTING_STEP (1UL << 20)
 
-enum wish { WISH_NONE, WISH_MIGRATE, WISH_MOVE, WISH_AREAS };
+enum wish { WISH_NONE, WISH_MIGRATE, WISH_MOVE, WISH_AREAS, WISH_CALL };
 
 /* How much was taken in the current SHARE_NS. */
 struct share {
@@ -46,6 +46,7 @@ struct client {
 	uint64_t came, heard; /* when: its connection, its last message or the end of its last job */
 	uint64_t ticket;      /* its turn among those who wait for a listing; 0: it does not */
 	struct ctl_move move;
+	long called; /* what a system call returned */
 	void *page[CTL_MOVE_MAX];
 	int node[CTL_MOVE_MAX], status[CTL_MOVE_MAX];
 	char in[sizeof(struct ctl_header) + CTL_LEN_MAX];

@@ -80,6 +80,15 @@ static void finish_move(struct client *c)
 	reply_send(c, CTL_STATUS, (uint32_t)(sizeof(*body) + c->move.count * sizeof(int)));
 }
 
+static void finish_call(struct client *c)
+{
+	struct ctl_called *body = reply_body(c);
+
+	job_over(c);
+	*body = (struct ctl_called){ .ret = c->called };
+	reply_send(c, CTL_CALL_OK, sizeof(*body));
+}
+
 static void finish_areas(struct client *c)
 {
 	struct server *s = c->server;
@@ -112,6 +121,8 @@ static void finish(struct client *c)
 		finish_migrate(c);
 	} else if (c->wish == WISH_MOVE) {
 		finish_move(c);
+	} else if (c->wish == WISH_CALL) {
+		finish_call(c);
 	} else {
 		finish_areas(c);
 	}
@@ -253,6 +264,17 @@ static void ask_move(struct client *c, const struct ctl_move *m, uint32_t len)
 			      c->server, &c->job));
 }
 
+static void ask_call(struct client *c, const struct ctl_call *call)
+{
+	long args[6];
+
+	_Static_assert(CTL_NUMA_REAL == SYS_NUMA_REAL, "the filter lets through what the engine marks");
+	for (int i = 0; i < 6; i++)
+		args[i] = (long)call->args[i];
+	job_begun(c, WISH_CALL,
+		  gw_job_call(c->server->e, call->tid, (long)call->nr, args, &c->called, kick, c->server, &c->job));
+}
+
 static bool options_fit(const struct gw_migrate_options *opt)
 {
 	return opt->size <= sizeof(*opt) && opt->form <= GW_FORM_TRANSACTIONAL;
@@ -274,7 +296,7 @@ static bool jobs_are_many(struct server *s)
 
 static bool wants_job(const struct ctl_header *h)
 {
-	return h->type == CTL_AREAS || h->type == CTL_MIGRATE || h->type == CTL_MOVE;
+	return h->type == CTL_AREAS || h->type == CTL_MIGRATE || h->type == CTL_MOVE || h->type == CTL_CALL;
 }
 
 void ask(struct client *c, const struct ctl_header *h, const void *body)
@@ -294,6 +316,8 @@ void ask(struct client *c, const struct ctl_header *h, const void *body)
 		ask_migrate(c, migrate);
 	else if (h->type == CTL_MOVE && h->len >= sizeof(*move) && options_fit(&move->opt))
 		ask_move(c, move, h->len);
+	else if (h->type == CTL_CALL && h->len == sizeof(struct ctl_call))
+		ask_call(c, body);
 	else if (h->type != CTL_CANCEL)
 		reply_error(c, -EPROTO, "a request that this engine does not know");
 }
