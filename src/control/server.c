@@ -76,7 +76,7 @@ static struct client *client_free(struct server *s)
 
 static bool asks_too_much(const struct client *c)
 {
-	return c->share.taken >= SHARE_CLIENT;
+	return c->share.taken >= (c->calls ? SHARE_CALLER : SHARE_CLIENT);
 }
 
 static bool rather_goes(const struct client *a, const struct client *b)

@@ -18,6 +18,7 @@
 #define CROWD_TICK_MS 10 /* while somebody has been put off */
 #define SHARE_NS 10000000ULL
 #define SHARE_CLIENT 16U	/* readings and messages of one client in SHARE_NS */
+#define SHARE_CALLER 256U	/* of one that makes system calls for who waits for each */
 #define SHARE_COMERS 16U	/* new connections in SHARE_NS */
 #define STAY_NS 250000000ULL	/* that long a client may stay whoever waits: most are gone after 5 ms */
 #define LISTING_NS 200000000ULL /* and that long a listing is kept for one who does not take it */
@@ -41,6 +42,7 @@ struct client {
 	enum wish wish;
 	struct gw_job *job;
 	bool shut;    /* gone: free it when its job has ended */
+	bool calls;   /* has asked for a system call */
 	bool put_off; /* there is more to read: at the next tick */
 	struct share share;
 	uint64_t came, heard; /* when: its connection, its last message or the end of its last job */

@@ -92,6 +92,11 @@ static void client_drop_input(struct client *c, uint32_t len)
 	memmove(c->in, c->in + len, c->got);
 }
 
+static bool turn_take(struct client *c)
+{
+	return share_take(&c->share, c->calls ? SHARE_CALLER : SHARE_CLIENT);
+}
+
 /* One message of the input, if it is whole and its turn has come. False: nothing more to do now. */
 static bool client_message(struct client *c)
 {
@@ -109,7 +114,7 @@ static bool client_message(struct client *c)
 		return false;
 	if (busy && h.type != CTL_CANCEL)
 		return false;
-	if (!share_take(&c->share, SHARE_CLIENT) || (h.type == CTL_AREAS && !h.len && !listing_turn(c))) {
+	if (!turn_take(c) || (h.type == CTL_AREAS && !h.len && !listing_turn(c))) {
 		put_off(c);
 		return false;
 	}
@@ -136,7 +141,7 @@ void client_run(struct client *c)
 			return;
 		}
 		c->got += n > 0 ? (uint32_t)n : 0;
-		if (n > 0 && !share_take(&c->share, SHARE_CLIENT))
+		if (n > 0 && !turn_take(c))
 			put_off(c);
 		else if (!client_message(c) && n <= 0)
 			return;
@@ -170,7 +175,7 @@ void client_begin(struct client *c, struct server *s, int fd)
 	c->got = 0;
 	c->out_len = c->out_at = 0;
 	c->wish = WISH_NONE;
-	c->shut = c->put_off = false;
+	c->shut = c->put_off = c->calls = false;
 	c->share = (struct share){ 0 };
 	c->came = c->heard = clock_ns();
 	c->ticket = 0;

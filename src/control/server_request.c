@@ -269,6 +269,7 @@ static void ask_call(struct client *c, const struct ctl_call *call)
 	long args[6];
 
 	_Static_assert(CTL_NUMA_REAL == SYS_NUMA_REAL, "the filter lets through what the engine marks");
+	c->calls = true;
 	for (int i = 0; i < 6; i++)
 		args[i] = (long)call->args[i];
 	job_begun(c, WISH_CALL,

@@ -355,7 +355,7 @@ static void peer_parse(struct peer *p, const uint8_t *at, size_t nr)
 		if (p->got < sizeof(p->head))
 			return;
 		must(p->head.magic == CTL_MAGIC && p->head.version == CTL_VERSION && p->head.len <= CTL_LEN_MAX);
-		must(p->head.type >= CTL_HELLO_OK && p->head.type <= CTL_ERROR);
+		must(p->head.type >= CTL_HELLO_OK && p->head.type <= CTL_CALL_OK);
 		p->last = p->head.type;
 		p->body_left = p->head.len;
 		p->got = 0;
