@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * cli - the godwit command. One file and one struct cli_command a command; help, parsing and
- * dispatch read the same tables. Single-threaded.
+ * dispatch read the same tables. Single-threaded, but for supervisor.c.
  */
 #ifndef GODWIT_CLI_H
 #define GODWIT_CLI_H
@@ -35,6 +35,7 @@ enum cli_opt {
 	OPT_NODE,
 	OPT_MAX_STALL,
 	OPT_NO_RECYCLE,
+	OPT_INLINE,
 	OPT_RATE,
 	OPT_DRY_RUN,
 	OPT_VERIFY,
@@ -234,6 +235,31 @@ const char *program_reason(enum program_kind kind);
 
 /* The file of the engine to preload. Returns 0, or CLI_FAILED after saying where it was looked for. */
 int program_engine(char *buf, size_t len);
+
+/* ---------------------------------------------------------------- inline.c, filter.c, supervisor.c ---- */
+
+/* What becomes of NUMA calls that do not pass libc. */
+enum inline_mode {
+	INLINE_AUTO,	/* they are caught if that costs no rights */
+	INLINE_ALWAYS,	/* also if it does: no_new_privs */
+	INLINE_NEVER,	/* they reach the kernel */
+};
+
+/*
+ * From here on such calls of this process, and of all that it becomes and starts, go to the engine of the process that
+ * makes them. Returns 0, or CLI_FAILED after saying why.
+ */
+int inline_begin(const struct cli_args *args, enum inline_mode mode);
+
+/* May this process install a filter as it is? */
+bool filter_permitted(void);
+/* Give up, for ever and for all below, the rights that a program could gain. 0 or -errno. */
+int filter_renounce(void);
+/* Install the filter in this process. Returns its listener; -EBUSY: there is one already; or what seccomp(2) says. */
+int filter_install(void);
+
+/* Answer what the listener reports, until nobody is left below the filter. */
+void supervisor_serve(int listener);
 
 /* ---------------------------------------------------------------- commands ---- */
 

@@ -123,6 +123,25 @@ static int set_environment(const struct cli_args *args, const char *engine, cons
 
 /* ---------------------------------------------------------------- command ---- */
 
+static int inline_mode(const struct cli_args *args, enum inline_mode *mode)
+{
+	static const char *const names[] = { [INLINE_AUTO] = "auto", [INLINE_ALWAYS] = "always",
+					     [INLINE_NEVER] = "never" };
+	const struct cli_value *value;
+
+	*mode = INLINE_AUTO;
+	for (int nth = 0; (value = args_value(args, OPT_INLINE, nth)); nth++) {
+		int i = INLINE_NEVER;
+
+		while (i >= 0 && strcmp(value->text, names[i]) != 0)
+			i--;
+		if (i < 0)
+			return say_error("run: --inline '%s': expected auto, always or never", value->text);
+		*mode = (enum inline_mode)i;
+	}
+	return 0;
+}
+
 /* stdout is CMD's, so this goes where godwit's own words go. */
 static void print_json(const char *cmd, int nr_nodes, enum program_kind kind)
 {
@@ -153,9 +172,10 @@ static int run(const struct cli_args *args)
 {
 	char nodes[SPECS_MAX] = "", engine[PATH_MAX];
 	enum program_kind kind;
+	enum inline_mode mode;
 	int nr_nodes = collect_nodes(args, nodes, sizeof(nodes));
 
-	if (nr_nodes < 0 || need_all() || program_engine(engine, sizeof(engine)))
+	if (nr_nodes < 0 || inline_mode(args, &mode) || need_all() || program_engine(engine, sizeof(engine)))
 		return CLI_FAILED;
 	kind = program_examine(args->operands[0]);
 	if (args_has(args, OPT_JSON))
@@ -163,6 +183,8 @@ static int run(const struct cli_args *args)
 	else if (kind != PROGRAM_DYNAMIC && !args_has(args, OPT_QUIET))
 		say_note("%s %s: it runs unmanaged", args->operands[0], program_reason(kind));
 	if (kind == PROGRAM_DYNAMIC && set_environment(args, engine, nodes))
+		return CLI_FAILED;
+	if (inline_begin(args, mode))
 		return CLI_FAILED;
 	return become(args->operands);
 }
@@ -172,6 +194,7 @@ static const struct cli_option options[] = {
 	{ OPT_NODE, 0, "node", "SPEC", "one node; repeat it; numbered from 0 in this order", 0, 0 },
 	{ OPT_MAX_STALL, 0, "max-stall", "US", "default bound of a stall in microseconds (50)", 1, 1000000 },
 	{ OPT_NO_RECYCLE, 0, "no-recycle", NULL, "never reuse a vacated page frame", 0, 0 },
+	{ OPT_INLINE, 0, "inline", "WHEN", "answer NUMA calls that do not pass libc: auto, always, never", 0, 0 },
 	{ OPT_QUIET, 'q', "quiet", NULL, "say nothing that is no error", 0, 0 },
 	{ .name = NULL },
 };
