@@ -33,9 +33,16 @@
 #define AGAIN_NS 2000000L
 #define IDLE_MS 1000	/* that long a connection is kept */
 
+/* Who made a call. Below a PID namespace of its own the process and its engine know each other by other numbers. */
+struct caller {
+	int pid;	/* here */
+	int pid_there, tid_there;
+};
+
 /* A connection to an engine. */
 struct link {
 	int pid; /* 0: free */
+	int pid_there;
 	bool busy;
 	struct ctl_client client;
 	struct ctl_message msg;
@@ -100,9 +107,10 @@ static void deadline_in(struct timespec *ts, long ms)
 }
 
 /* NULL: the caller is gone. */
-static struct link *link_get(struct supervisor *s, int pid, uint64_t id)
+static struct link *link_get(struct supervisor *s, const struct caller *who, uint64_t id)
 {
 	struct link *l;
+	int pid = who->pid;
 
 	pthread_mutex_lock(&s->lock);
 	while (!(l = link_find(s, pid))) {
@@ -118,6 +126,7 @@ static struct link *link_get(struct supervisor *s, int pid, uint64_t id)
 			ctl_close(&l->client);
 		l->client.fd = -1;
 		l->pid = pid;
+		l->pid_there = who->pid_there;
 	}
 	if (l)
 		l->busy = true;
@@ -152,10 +161,10 @@ static int link_try(struct link *l, const struct place *place)
 	int err = ctl_runtime_dir(path, sizeof(path), place->base, place->uid, false);
 
 	if (!err)
-		err = ctl_socket_path(path, sizeof(path), place->base, l->pid);
+		err = ctl_socket_path(path, sizeof(path), place->base, l->pid_there);
 	if (!err)
 		err = ctl_connect(&l->client, path, l->pid, CONNECT_MS, &l->msg);
-	if (!err && l->client.hello.pid != (uint32_t)l->pid) {
+	if (!err && l->client.hello.pid != (uint32_t)l->pid_there) {
 		ctl_close(&l->client);
 		err = -ENOENT;
 	}
@@ -198,9 +207,9 @@ static int call_await(struct supervisor *s, struct link *l, uint64_t id)
 	}
 }
 
-static int call_once(struct supervisor *s, struct link *l, const struct seccomp_notif *req)
+static int call_once(struct supervisor *s, struct link *l, const struct seccomp_notif *req, int tid)
 {
-	struct ctl_call call = { .tid = req->pid, .nr = req->data.nr };
+	struct ctl_call call = { .tid = (uint32_t)tid, .nr = req->data.nr };
 	struct iovec part = { .iov_base = &call, .iov_len = sizeof(call) };
 	int err = l->client.fd < 0 ? link_connect(l) : 0;
 
@@ -226,10 +235,10 @@ static void pause_briefly(void)
  * What the call returns, in *ret. -ENOENT: there is no engine; -ESRCH: the caller is gone. An engine that is crowded,
  * that has just replaced itself or that stands still is asked again for as long as the caller waits.
  */
-static int call_ask(struct supervisor *s, struct link *l, const struct seccomp_notif *req, int64_t *ret)
+static int call_ask(struct supervisor *s, struct link *l, const struct seccomp_notif *req, int tid, int64_t *ret)
 {
 	for (;;) {
-		int err = call_once(s, l, req);
+		int err = call_once(s, l, req, tid);
 
 		if (!err) {
 			*ret = l->msg.called.ret;
@@ -250,33 +259,46 @@ static int call_ask(struct supervisor *s, struct link *l, const struct seccomp_n
 	}
 }
 
-/* The process of a thread, as the kernel has it now. 0: gone. */
-static int process_of(int tid)
+/* The last number of a line of /proc/PID/status, the innermost namespace's. 0: none. */
+static int last_number(const char *text, const char *key)
+{
+	const char *line = strstr(text, key), *end = line ? strchr(line + 1, '\n') : NULL;
+
+	while (end && end > line && end[-1] >= '0' && end[-1] <= '9')
+		end--;
+	return end ? atoi(end) : 0;
+}
+
+/* The process of a thread, as the kernel has it now. */
+static bool caller_find(struct caller *who, int tid)
 {
 	char name[64], text[4096];
-	const char *line;
-	int pid = 0;
 
 	snprintf(name, sizeof(name), "/proc/%d/status", tid);
 	if (file_read(name, text, sizeof(text)) <= 0)
-		return 0;
-	line = strstr(text, "\nTgid:");
-	return line && sscanf(line, "\nTgid: %d", &pid) == 1 ? pid : 0;
+		return false;
+	who->pid = last_number(text, "\nTgid:");
+	who->pid_there = last_number(text, "\nNStgid:");
+	who->tid_there = last_number(text, "\nNSpid:");
+	return who->pid > 0;
 }
 
 static void call_serve(struct supervisor *s, const struct seccomp_notif *req)
 {
 	union answer answer = { .resp = { .id = req->id } };
-	int pid = process_of((int)req->pid), err = -ENOENT;
+	struct caller who;
+	bool known = caller_find(&who, (int)req->pid);
 	struct link *l = NULL;
 	int64_t ret = 0;
+	int err = -ENOENT;
 
+	/* only now is it sure whose number that was */
 	if (!still_there(s, req->id))
 		return;
-	if (pid)
-		l = link_get(s, pid, req->id);
+	if (known)
+		l = link_get(s, &who, req->id);
 	if (l) {
-		err = call_ask(s, l, req, &ret);
+		err = call_ask(s, l, req, who.tid_there, &ret);
 		link_put(s, l);
 	}
 	if (err == -ENOENT && req->data.nr == SYS_getcpu)
