@@ -154,6 +154,7 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@$(B)/bench/bench
 	@$(B)/bench/touch
 	@BUILD=$(B) bench/idle.sh
+	@$(B)/bench/inline
 
 demo:	## a real redis-server moved between two nodes while it works
 	@scripts/setup demo

@@ -171,7 +171,7 @@ static void serve(int listener)
 	}
 }
 
-/* The one who answers is a process of its own, which takes the listener from the caller. */
+/* Who answers is a process of its own, which takes the listener from the caller. */
 static void answer(unsigned long sync)
 {
 	int pair[2];
@@ -180,7 +180,6 @@ static void answer(unsigned long sync)
 		die("pipe");
 	if (!fork()) {
 		int fd = 0, pid = getppid();
-		char byte;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (read(pair[0], &fd, sizeof(fd)) != sizeof(fd))
@@ -190,7 +189,6 @@ static void answer(unsigned long sync)
 			die("pidfd_getfd");
 		if (sync)
 			ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, sync);
-		(void)byte;
 		serve(fd);
 	} else {
 		int fd = install_filter(SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);

@@ -40,9 +40,9 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	sys6(SYS_mmap, SYS_ARG(addr), SYS_ARG(len), SYS_ARG(prot), SYS_ARG(flags), SYS_ARG(fd), SYS_ARG(off))
 
 /*
- * A NUMA call that is to reach the kernel itself, from under the filter of `godwit run --inline`, which sends such calls
- * to this engine else. In the upper half of the last register, where the kernel does not look: those with six arguments
- * (mbind, move_pages) have 32-bit flags there, the others nothing.
+ * A NUMA call that is to reach the kernel itself, from under the filter of `godwit run --inline`, which sends such
+ * calls to this engine else. The mark is in the upper half of the last register, where the kernel does not look: calls
+ * with six arguments (mbind, move_pages) have 32-bit flags there, the others nothing.
  */
 #define SYS_NUMA_REAL 0x676f6477U
 #define sys_numa(nr, a, b, c, d, e, flags)                                                  \

@@ -296,6 +296,7 @@ test_run_refusals() {
 	refuses "run refuses --nodes 0" "--nodes '0'" run --nodes 0 -- true
 	refuses "run refuses --nodes 65" "--nodes '65'" run --nodes 65 -- true
 	refuses "run refuses --nodes together with --node" "exclude each other" run --nodes 2 --node ram -- true
+	refuses "run refuses --inline perhaps" "--inline 'perhaps'" run --inline perhaps -- true
 	GODWIT_LIB=$TMP/none.so godwit run -- true
 	ok "a GODWIT_LIB that is not there is named" refused "$TMP/none.so"
 	mkdir "$TMP/a:b"

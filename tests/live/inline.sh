@@ -69,7 +69,6 @@ ok 'a program that uses nothing of libc' says good run -- "$program" raw 16 40
 ok 'in a run below a run' says 3 run -- "$GODWIT" run -q --nodes 2 -- "$program" nodes
 ok '--inline never: the kernel answers' says "$host" run --inline never -- "$program" nodes
 ok '--inline always' says 7 run --inline always -- "$program" nodes
-ok '--inline else is an error' exits 1 run --inline perhaps -- true
 
 # ---------------------------------------------------------------- refusals ----
 
@@ -100,6 +99,21 @@ ok 'no descriptor more' same_fds
 ok 'with standard descriptors closed' closed
 ok 'filters of its own hold; a listener of its own is refused as busy' exits 0 run -- "$program" filter
 ok 'nobody is left of all this' alone_again
+
+own_calls()	# of the engine: frames of a node that is bound to the machine's, and what the kernel says of them
+{
+	start 30 "$GODWIT" run -q --node ram,host=0 --node ram,host=0 -- \
+		python3 -c 'import time; x = bytearray(8 << 20); print("ready", flush=True); time.sleep(30)' >"$dir/ready"
+	await 50 grep -q ready "$dir/ready" || return
+	pid=$(pgrep -P "${started[-1]}")
+	godwit migrate --json "$pid" 0 1 >"$dir/out" 2>&1
+	note_file "$dir/out"
+	cp "/proc/$pid/numa_maps" "$dir/numa_maps" || echo bind:0 >"$dir/numa_maps"	# a kernel without NUMA
+	kill -KILL "$pid"
+	finish
+	grep -q bind:0 "$dir/numa_maps" && [ "$(sum_of pages_moved "$dir/out")" -ge 2048 ]
+}
+ok 'calls of the engine reach the kernel' own_calls
 
 # ---------------------------------------------------------------- who answers ----
 
