@@ -40,6 +40,7 @@
 #define MPOL_F_ADDR 2
 #define MPOL_F_MEMS_ALLOWED 4
 #define HOME_NODE 450
+#define X32_BIT 0x40000000L
 #define THREADS_MAX 64
 
 static long own(long nr, long a, long b, long c, long d, long e, long f)
@@ -146,6 +147,24 @@ static int nodes(void)
 	return 0;
 }
 
+/* get_mempolicy() by the number of 32-bit programs; by a child, for a kernel without them kills it. */
+static bool refused_as_32bit(void)
+{
+	long ret = 275;
+	int status = 1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		__asm__ volatile("xor %%ebx, %%ebx\n\txor %%ecx, %%ecx\n\txor %%edx, %%edx\n\t"
+				 "xor %%esi, %%esi\n\txor %%edi, %%edi\n\tint $0x80"
+				 : "+a"(ret)
+				 :
+				 : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory");
+		_exit((int)ret != -ENOSYS);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && (status == 0 || WIFSIGNALED(status));
+}
+
 static int refused(void)
 {
 	struct answers a = { .nr = 0 };
@@ -157,6 +176,8 @@ static int refused(void)
 	note(&a, own(HOME_NODE, 0, 0, 0, 0, 0, 0));
 	note(&a, own(SYS_migrate_pages, 0, 0, 0, 0, 0, 0));
 	note(&a, own(SYS_move_pages, 0, 0, 0, 0, 0, 0));
+	note(&a, own(X32_BIT + 239, 0, 0, 0, 0, 0, 0));
+	note(&a, refused_as_32bit() ? -ENOSYS : 0);
 	for (int i = 0; i < a.nr; i++)
 		if (a.ret[i] != -ENOSYS) {
 			printf("%d: %ld\n", i, a.ret[i]);
