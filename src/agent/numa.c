@@ -137,7 +137,7 @@ static int cpu_now(struct gw_engine *e, uint32_t tid)
 	(void)e;
 	if (tid != (uint32_t)sys0(SYS_gettid))
 		return cpu_of(tid);
-	return sys3(SYS_getcpu, &cpu, 0, 0) < 0 ? 0 : (int)cpu;
+	return sys_numa(SYS_getcpu, &cpu, 0, 0, 0, 0, 0) < 0 ? 0 : (int)cpu;
 }
 
 /* ---- jobs ---- */

@@ -61,7 +61,7 @@ struct moving {
 static int unmanaged_status(void *page, int wanted)
 {
 	int status = -EACCES;
-	long err = sys6(SYS_move_pages, 0, 1, SYS_ARG(&page), 0, SYS_ARG(&status), 0);
+	long err = sys_numa(SYS_move_pages, 0, 1, &page, 0, &status, 0);
 
 	if (err < 0 || status >= 0)
 		return wanted > 0 ? -EACCES : 0;
@@ -166,7 +166,7 @@ long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 	ret = move_all(&m);
 	sys2(SYS_munmap, mem, sizeof(struct chunk));
 	if (ret == -ENXIO && !m.nodes) /* no engine there: its kernel knows */
-		return sys6(SYS_move_pages, m.pid, a[1], a[2], 0, a[4], a[5]);
+		return sys_numa(SYS_move_pages, m.pid, a[1], a[2], 0, a[4], a[5]);
 	return ret == -ENXIO ? -EACCES : ret;
 }
 

@@ -344,18 +344,18 @@ static void uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
 	uint64_t nodes[HOST_NODES / 64] = { 0 };
 
 	(void)m;
-	if (sys5(SYS_get_mempolicy, 0, nodes, HOST_NODES + 1, 0, HOST_MEMS_ALLOWED) < 0)
+	if (sys_numa(SYS_get_mempolicy, 0, nodes, HOST_NODES + 1, 0, HOST_MEMS_ALLOWED, 0) < 0)
 		return;
 	if (on)
-		sys6(SYS_mbind, SYS_ARG(addr), SYS_ARG(len), HOST_PREFERRED_MANY, SYS_ARG(nodes), HOST_NODES + 1, 0);
+		sys_numa(SYS_mbind, addr, len, HOST_PREFERRED_MANY, nodes, HOST_NODES + 1, 0);
 	else
-		sys6(SYS_mbind, SYS_ARG(addr), SYS_ARG(len), 0, 0, 0, 0);
+		sys_numa(SYS_mbind, addr, len, 0, 0, 0, 0);
 }
 
 static int uffd_marked(struct mmu *m, uint64_t addr)
 {
 	int mode = 0;
-	long ret = sys5(SYS_get_mempolicy, &mode, 0, 0, addr, HOST_ADDR);
+	long ret = sys_numa(SYS_get_mempolicy, &mode, 0, 0, addr, HOST_ADDR, 0);
 	unsigned char there;
 
 	(void)m;

@@ -157,7 +157,7 @@ static int weighted_node(uint64_t nodes, const uint8_t *weight, uint64_t index)
 
 	for (uint64_t m = nodes; m; m &= m - 1)
 		sum += weight[__builtin_ctzll(m)];
-	index %= sum;
+	index %= sum ? sum : 1;
 	for (uint64_t m = nodes;; m &= m - 1) {
 		uint32_t w = weight[__builtin_ctzll(m)];
 
