@@ -89,7 +89,7 @@ static void note(struct answers *a, long ret)
 /* A story with a known beginning, told by one who calls. */
 static void ask_all(struct answers *a, caller *call)
 {
-	unsigned long mask = 2, got = 0, out = 1UL << 40;
+	unsigned long mask = 2, got[16] = { 0 }, out = 1UL << 40;
 	char *page = page_map();
 	void *pages[2] = { page, (void *)8 };
 	int mode = -1, status[2] = { -1, -1 }, to = 1;
@@ -97,16 +97,16 @@ static void ask_all(struct answers *a, caller *call)
 
 	a->nr = 0;
 	note(a, call(SYS_set_mempolicy, MPOL_PREFERRED, (long)&mask, 64, 0, 0, 0));
-	note(a, call(SYS_get_mempolicy, (long)&mode, (long)&got, 1024, 0, 0, 0));
+	note(a, call(SYS_get_mempolicy, (long)&mode, (long)got, 1024, 0, 0, 0));
 	note(a, mode);
-	note(a, (long)got);
+	note(a, (long)got[0]);
 	note(a, call(SYS_set_mempolicy, MPOL_BIND, (long)&out, 64, 0, 0, 0));
 	note(a, call(SYS_set_mempolicy, MPOL_BIND, 8, 64, 0, 0, 0));
 	note(a, call(SYS_set_mempolicy, 99, 0, 0, 0, 0, 0));
 	note(a, call(SYS_set_mempolicy, MPOL_DEFAULT, 0, 0, 0, 0, 0));
 	note(a, call(SYS_get_mempolicy, 8, 0, 0, 0, 0, 0));
-	note(a, call(SYS_get_mempolicy, 0, (long)&got, 1024, 0, MPOL_F_MEMS_ALLOWED, 0));
-	note(a, (long)got);
+	note(a, call(SYS_get_mempolicy, 0, (long)got, 1024, 0, MPOL_F_MEMS_ALLOWED, 0));
+	note(a, (long)got[0]);
 	note(a, call(SYS_mbind, (long)page, 4096, MPOL_BIND, (long)&mask, 64, 0));
 	note(a, call(SYS_get_mempolicy, (long)&mode, 0, 0, (long)page, MPOL_F_ADDR, 0));
 	note(a, mode);
@@ -192,14 +192,14 @@ static int refused(void)
 static bool asks_well(int self, int times)
 {
 	for (int i = 0; i < times; i++) {
-		unsigned long mask = 1UL << (self & 1), got = 0;
+		unsigned long mask = 1UL << (self & 1), got[16] = { 0 };
 		int mode = -1;
 
 		if (own(SYS_set_mempolicy, MPOL_PREFERRED, (long)&mask, 64, 0, 0, 0))
 			return false;
-		if (own(SYS_get_mempolicy, (long)&mode, (long)&got, 1024, 0, 0, 0))
+		if (own(SYS_get_mempolicy, (long)&mode, (long)got, 1024, 0, 0, 0))
 			return false;
-		if (mode != MPOL_PREFERRED || got != mask)
+		if (mode != MPOL_PREFERRED || got[0] != mask)
 			return false;
 	}
 	return true;
