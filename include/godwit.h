@@ -261,7 +261,8 @@ int gw_job_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6], 
 
 /*
  * The calling thread has been made by thread maker of this process, and has its policy (Linux's clone() does it so);
- * a thread (0: the calling one) may run on other CPUs now. Where libgodwit.so is linked or preloaded this happens by itself.
+ * a thread (0: the calling one) may run on other CPUs now. Where libgodwit.so is linked or preloaded this happens by
+ * itself.
  */
 #define GW_ALL_THREADS UINT32_MAX
 void gw_thread_inherit(struct gw_engine *e, uint32_t maker);
@@ -327,10 +328,10 @@ void gw_thread_leave(struct gw_engine *e);
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr);
 
 /*
- * The program has unmapped a range or mapped another thing over it, or (unmapped 0) has discarded its pages: what is
- * there next is new, and is charged to the node that its policy says. The engine need not be told, but then takes a page that is there again
- * for the one of before. Where libgodwit.so is linked or preloaded munmap(), mmap() and madvise() do this by themselves.
- * Async-signal-safe.
+ * The program of e (NULL: of this process's engine, if there is one) has unmapped a range or mapped another thing over
+ * it, or (unmapped 0) has discarded its pages: what is there next is new, and is charged to the node that its policy
+ * says. The engine need not be told, but then takes a page that is there again for the one of before. Where
+ * libgodwit.so is linked or preloaded munmap(), mmap() and madvise() do this by themselves. Async-signal-safe.
  */
 void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped);
 

@@ -183,9 +183,8 @@ static int run_remap(struct gw_job *job)
 
 static bool anything_known(const struct mm *mm)
 {
-	return __atomic_load_n(&mm->users, __ATOMIC_SEQ_CST) || __atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED) ||
-	       __atomic_load_n(&mm->place.nr_changes, __ATOMIC_RELAXED) ||
-	       __atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED);
+	return __atomic_load_n(&mm->users, __ATOMIC_SEQ_CST) || !mm_knows_nothing(mm) ||
+	       __atomic_load_n(&mm->place.nr_changes, __ATOMIC_RELAXED);
 }
 
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr)
@@ -200,13 +199,6 @@ long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, 
 	if (job_start(job))
 		return sys5(SYS_mremap, addr, old_len, new_len, flags, new_addr);
 	return job_end_wait(job, NULL);
-}
-
-void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped)
-{
-	uint64_t start = ALIGN_DOWN((uint64_t)addr, GW_PAGE_SIZE);
-
-	mm_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped);
 }
 
 /* A job has descriptors of its own: it takes a copy of the program's. */

@@ -28,6 +28,16 @@ struct gw_engine *gw_self(void)
 	return engine_self();
 }
 
+/* Called at every mmap() and munmap(): what costs a system call comes last. */
+void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped)
+{
+	uint64_t start = ALIGN_DOWN((uint64_t)addr, GW_PAGE_SIZE);
+
+	e = e ? e : __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
+	if (e && !mm_knows_nothing(&e->mm) && engine_self() == e)
+		mm_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped);
+}
+
 int gw_check(struct gw_check_result *res)
 {
 	struct mmu_probe probe;

@@ -72,7 +72,8 @@ static int ask_engine(struct moving *m, uint64_t nr)
 {
 	struct chunk *c = m->chunk;
 	const int *nodes = m->nodes ? c->node : NULL;
-	struct gw_migrate_options opt = { .size = sizeof(opt), .flags = m->all ? GW_MIGRATE_BREAK_COW : GW_MIGRATE_PRIVATE };
+	struct gw_migrate_options opt = { .size = sizeof(opt),
+					  .flags = m->all ? GW_MIGRATE_BREAK_COW : GW_MIGRATE_PRIVATE };
 	long err;
 
 	err = m->pid ? gw_remote_move((int)m->pid, nr, c->page, nodes, c->status, &opt)
@@ -159,7 +160,7 @@ long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 	ret = m.pid ? may_access(m.pid) : 0;
 	if (ret)
 		return ret;
-	mem = sys_mmap(0, sizeof(struct chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mem = sys_mmap(0, sizeof(struct chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem < 0)
 		return mem;
 	m.chunk = (struct chunk *)mem;

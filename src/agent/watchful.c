@@ -88,7 +88,7 @@ static int run_observe(struct gw_job *job)
 	return 0;
 }
 
-/* A ring has filled by a quarter. Its records need the mappings, and those a lock that the service thread must not wait for. */
+/* A ring has filled by a quarter. Records need the mappings, and those a lock that the service thread must not wait for. */
 static void on_touches(struct gw_engine *e, uint32_t events, void *arg)
 {
 	struct gw_job *job = job_take(e, NULL);
@@ -105,14 +105,15 @@ static void on_touches(struct gw_engine *e, uint32_t events, void *arg)
 
 static int watch_open(struct gw_engine *e, void *arg)
 {
-	uint32_t skip[JOBS_MAX + 1], nr = 0;
+	uint32_t skip[JOBS_MAX];
+	struct touch_options opt = { .ring_bytes = RING, .skip = skip };
 	int err;
 
 	(void)arg;
 	for (uint32_t i = 0; i < JOBS_MAX; i++)
 		if (e->job[i].thread.tid)
-			skip[nr++] = e->job[i].thread.tid;
-	err = touch_open(&e->mm.touches, &e->region, &(struct touch_options){ .ring_bytes = RING, .skip = skip, .nr_skip = nr });
+			skip[opt.nr_skip++] = e->job[i].thread.tid;
+	err = touch_open(&e->mm.touches, &e->region, &opt);
 	return err ? err : gw_watch(e, touch_fd(e->mm.touches), 1 /* EPOLLIN */, on_touches, NULL);
 }
 

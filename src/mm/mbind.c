@@ -247,7 +247,7 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
 
 /* ---- what the program does with its mappings ---- */
 
-static bool books_empty(const struct mm *mm)
+bool mm_knows_nothing(const struct mm *mm)
 {
 	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
@@ -257,7 +257,7 @@ void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
 {
 	uint64_t signals;
 
-	if (books_empty(mm) || start >= end)
+	if (mm_knows_nothing(mm) || start >= end)
 		return;
 	signals = program_acquire(mm);
 	range_gone(mm, start, end);
@@ -270,7 +270,7 @@ void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
 long mm_remap(struct mm *mm, const long call[6])
 {
 	uint64_t from = (uint64_t)call[1], len = ALIGN_UP(min_u64((uint64_t)call[2], (uint64_t)call[3]), PAGE_SIZE_);
-	bool known = !books_empty(mm) || mm->place.nr_changes;
+	bool known = !mm_knows_nothing(mm) || mm->place.nr_changes;
 	uint64_t to;
 	long ret;
 

@@ -78,11 +78,8 @@ void node_share_cpus(struct node_table *t)
 			owner[cpu] = taker[nr_free < nr_takers ? i : i * nr_takers / nr_free];
 			i++;
 		}
-	memset(t->has_cpu, 0, sizeof(t->has_cpu));
-	for (uint32_t cpu = 0; cpu < t->nr_cpus; cpu++) {
+	for (uint32_t cpu = 0; cpu < NODE_CPUS; cpu++)
 		t->cpu_node[cpu] = owner[cpu] == NODE_MAX ? 0 : owner[cpu];
-		t->has_cpu[t->cpu_node[cpu]] = true;
-	}
 }
 
 int node_of_cpu(const struct node_table *t, int cpu)
@@ -97,13 +94,13 @@ int node_distance(const struct node_table *t, int from, int to)
 	return from == to ? 10 : (int)max_u64(t->node[from].spec.distance, t->node[to].spec.distance);
 }
 
-/* The order of the kernel's zone lists: by distance, then nodes above before nodes below, then those without CPUs. */
+/* The order of the kernel's zone lists: by distance, then nodes above before nodes below. */
 int node_nearest(const struct node_table *t, int to, uint64_t mask)
 {
 	int best = -1, best_cost = 0;
 
 	for (int n = 0; n < (int)t->nr; n++) {
-		int cost = node_distance(t, to, n) + (n < to) + t->has_cpu[n];
+		int cost = node_distance(t, to, n) + (n < to);
 
 		if (mask >> n & 1 && (best < 0 || n == to || (best != to && cost < best_cost))) {
 			best = n;

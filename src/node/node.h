@@ -67,7 +67,6 @@ struct node_table {
 	struct node node[NODE_MAX];
 	uint32_t nr_cpus;	/* of the host; immutable after init */
 	uint8_t cpu_node[NODE_CPUS];
-	bool has_cpu[NODE_MAX];
 	uint32_t nr_arenas;
 	struct arena arena[ARENA_MAX];
 };

@@ -242,7 +242,8 @@ VISIBLE void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 		new_addr = va_arg(args, void *);
 	va_end(args);
 	if (!e)
-		ret = kernel_call(SYS_mremap, (long[6]){ (long)addr, (long)old_len, (long)new_len, flags, (long)new_addr });
+		ret = kernel_call(SYS_mremap,
+				  (long[6]){ (long)addr, (long)old_len, (long)new_len, flags, (long)new_addr });
 	else
 		ret = gw_mremap(e, addr, old_len, new_len, flags, new_addr);
 	return (void *)kernel_result(ret);
@@ -251,10 +252,9 @@ VISIBLE void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 VISIBLE void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	long ret = kernel_call(SYS_mmap, (long[6]){ (long)addr, (long)len, prot, flags, fd, offset });
-	struct gw_engine *e = ret < 0 && ret > -4096 ? NULL : gw_self();
 
-	if (e)
-		gw_discard(e, (void *)ret, len, 1);
+	if (ret >= 0 || ret <= -4096)
+		gw_discard(NULL, (void *)ret, len, 1);
 	return (void *)kernel_result(ret);
 }
 
@@ -264,20 +264,18 @@ VISIBLE void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_
 VISIBLE int munmap(void *addr, size_t len)
 {
 	long ret = kernel_call(SYS_munmap, (long[6]){ (long)addr, (long)len });
-	struct gw_engine *e = ret ? NULL : gw_self();
 
-	if (e)
-		gw_discard(e, addr, len, 1);
+	if (!ret)
+		gw_discard(NULL, addr, len, 1);
 	return (int)kernel_result(ret);
 }
 
 VISIBLE int madvise(void *addr, size_t len, int advice)
 {
 	long ret = kernel_call(SYS_madvise, (long[6]){ (long)addr, (long)len, advice });
-	struct gw_engine *e = ret || advice != MADV_DONTNEED ? NULL : gw_self();
 
-	if (e)
-		gw_discard(e, addr, len, 0);
+	if (!ret && advice == MADV_DONTNEED)
+		gw_discard(NULL, addr, len, 0);
 	return (int)kernel_result(ret);
 }
 

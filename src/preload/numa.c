@@ -110,7 +110,8 @@ VISIBLE long set_mempolicy(int mode, const unsigned long *nodes, unsigned long m
 
 VISIBLE long get_mempolicy(int *mode, unsigned long *nodes, unsigned long max, void *addr, unsigned flags)
 {
-	return kernel_result(call(SYS_get_mempolicy, (long[6]){ (long)mode, (long)nodes, (long)max, (long)addr, flags }));
+	return kernel_result(
+		call(SYS_get_mempolicy, (long[6]){ (long)mode, (long)nodes, (long)max, (long)addr, flags }));
 }
 
 VISIBLE long mbind(void *addr, unsigned long len, int mode, const unsigned long *nodes, unsigned long max,

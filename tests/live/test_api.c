@@ -749,7 +749,7 @@ static void masks(struct gw_engine *e)
 		{ 7, 7, 0, 1, 2, "nor does anything from {0,1,2} to {1,2,0}" },
 		{ 3, 6, 1, 2, 2, "{0,1} to {1,2}: each page goes one node on, and only once" },
 		{ 6, 3, 0, 0, 1, "{1,2} to {0,1}: each page goes one node back, and only once" },
-		{ 7, 6, 1, 1, 2, "{0,1,2} to {1,2}: sets of different sizes, so what is on a node of the second stays" },
+		{ 7, 6, 1, 1, 2, "{0,1,2} to {1,2}: of sets that differ in size what is on the second stays" },
 		{ 7, 2, 1, 1, 1, "{0,1,2} to {1}: all go to one" },
 		{ 5, 6, 1, 1, 2, "{0,2} to {1,2}: the second of both is the same and stays" },
 	};
