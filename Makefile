@@ -58,7 +58,9 @@ CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
 SUITE_SRC := $(filter-out $(CONTRACT_SRC),$(wildcard tests/contract/*.c))
 LIVE_SRC := $(wildcard tests/live/*.c)
 HOLD_SRC := $(wildcard tests/hold/*.c)
-PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c)
+# Programs of one file each, but for calls: that is all of tests/numa that is not a program of its own.
+NUMA_SRC := $(filter-out %/calls.c %/model.c,$(wildcard tests/numa/*.c))
+PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c tests/numa/calls.c tests/numa/model.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # One that measures an inner part is linked as the tests of inner parts are.
 INNER_BENCH_SRC := bench/touch.c
@@ -89,7 +91,7 @@ LIBS := $(if $(strip $(ENGINE_SRC)),$(B)/libgodwit.so $(B)/$(SONAME) $(B)/libgod
 CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
 
 ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
-	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(FUZZ_SRC) tests/fuzz/replay.c $(BENCH_SRC) \
+	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(NUMA_SRC) $(FUZZ_SRC) tests/fuzz/replay.c $(BENCH_SRC) \
 	   $(INNER_BENCH_SRC) $(EXAMPLE_SRC)))
 sim_obj = $(patsubst %.c,$(B)/sim/%.o,$(1))
 SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
@@ -284,8 +286,10 @@ define plain_program
 $(call prog,$(1)): $(call obj,$(1))
 	$$(call say,LD)
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$<
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$^
 endef
+
+$(call prog,tests/numa/calls.c): $(call obj,$(NUMA_SRC))
 
 $(foreach src,$(UNIT_SRC) $(CONTRACT_SRC),$(eval $(call inner_program,$(src),$(call prog,$(src)))))
 $(foreach src,$(INNER_BENCH_SRC),$(eval $(call inner_program,$(src),$(B)/$(basename $(src)))))
