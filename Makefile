@@ -58,7 +58,7 @@ CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
 SUITE_SRC := $(filter-out $(CONTRACT_SRC),$(wildcard tests/contract/*.c))
 LIVE_SRC := $(wildcard tests/live/*.c)
 HOLD_SRC := $(wildcard tests/hold/*.c)
-# Programs of one file each, but for calls: that is all of tests/numa that is not a program of its own.
+# Programs of one file each, but for two: calls is all of tests/numa that is not another program, model takes the machine.
 NUMA_SRC := $(filter-out %/calls.c %/model.c,$(wildcard tests/numa/*.c))
 PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c tests/numa/calls.c tests/numa/model.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
@@ -290,6 +290,7 @@ $(call prog,$(1)): $(call obj,$(1))
 endef
 
 $(call prog,tests/numa/calls.c): $(call obj,$(NUMA_SRC))
+$(call prog,tests/numa/model.c): $(call obj,tests/numa/case.c)
 
 $(foreach src,$(UNIT_SRC) $(CONTRACT_SRC),$(eval $(call inner_program,$(src),$(call prog,$(src)))))
 $(foreach src,$(INNER_BENCH_SRC),$(eval $(call inner_program,$(src),$(B)/$(basename $(src)))))
