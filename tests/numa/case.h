@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the cases of this program are written with: the calls as the kernel has them (a value or a negative errno), memory
- * at addresses that make placement repeatable, other processes and threads to act on, and the one line a case.
+ * What the cases of this program are written with: the calls as the kernel has them (a value or a negative errno),
+ * memory at addresses that make placement repeatable, other processes and threads to act on, and the one line a case.
  *
  * A line is "CALL | what is asked | outcome". An outcome is a return value or the errno's name, and behind it what came
  * of the call. A case that this machine cannot ask has an outcome that begins with "cannot: ".

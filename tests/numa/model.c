@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * model [SEED [OPERATIONS]]: random NUMA calls from three threads, each on a region of its own, and from another process on a fourth
- * region of this one; after each phase the other process also migrates the whole of this one. Beside them runs a model of
- * what Linux documents, which says what each call returns, on which node each page is, and what stands in it.
+ * model [SEED [OPERATIONS]]: random NUMA calls from three threads, each on a region of its own, and from another
+ * process on a fourth region of this one; after each phase the other process also migrates the whole of this one.
+ * Beside them runs a model of what Linux documents, which says what each call returns, on which node each page is, and
+ * what stands in it.
  *
  * The model, in a few words. A page comes down by its range's policy, else its task's. Interleaving goes by the page's
- * number, which is its address by 4096; a set of which any node will do (bind, preferred-many) is taken from the home node
- * or the thread's own on, upwards and around. mbind() moves pages that are not on the nodes that it was given, and
- * MPOL_MF_STRICT alone finds them and changes nothing. migrate_pages() goes node by node, in an order in which none is
- * filled before it was emptied.
+ * number, which is its address by 4096; from a set of which any node will do (bind, preferred-many) it is the home node
+ * or the thread's own, else the next higher one, and around. mbind() moves pages that are not on the nodes that it was
+ * given, as they were given, and MPOL_MF_STRICT alone finds them and changes nothing. migrate_pages() goes node by
+ * node, in an order in which none is filled before it was emptied.
  *
  * Prints the seed, the first differences, and TAP. Exit 0: none.
  */
