@@ -87,7 +87,7 @@ compare()	# nodes, answers, number of lines so far
 		else if (name in other && answer[name] == $3)
 			bad(name, kernel godwit listed "#   listed as a difference, and is none\n")
 		else if (answer[name] != (name in other ? other[name] : $3))
-			bad(name, kernel godwit listed)
+			bad(name, kernel godwit listed "#   as a known difference: " nodes " | " name " | " answer[name] " | WHY\n")
 		else
 			printf "ok %d - %s nodes: %s\n", ++nr, nodes, name
 	}

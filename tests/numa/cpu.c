@@ -18,10 +18,12 @@ void cases_cpu(void)
 
 	for (int n = 0; n < nr_nodes; n++) {
 		const char *asked = format("on a CPU of node %d", n);
+		const char *by_libc = format("by libc, on a CPU of node %d", n);
 
 		fresh();
 		if (!pin_to(n)) {
 			report(NAME, asked, "cannot: no CPU there");
+			report(NAME, by_libc, "cannot: no CPU there");
 			continue;
 		}
 		cpu = node = 999;
@@ -30,7 +32,7 @@ void cases_cpu(void)
 		       (int)cpu == node_cpu[n] ? "as pinned" : "another");
 		cpu = node = 999;
 		ret = getcpu(&cpu, &node);
-		report(NAME, format("by libc, on a CPU of node %d", n), "%s, node %u, cpu %s", outcome(ret), node,
+		report(NAME, by_libc, "%s, node %u, cpu %s", outcome(ret), node,
 		       (int)cpu == node_cpu[n] ? "as pinned" : "another");
 	}
 	fresh();
