@@ -288,11 +288,11 @@ long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const st
 		    struct gw_migrate_result *res);
 
 /*
- * The same of another process that has an engine, by its control socket: as gw_migrate_pages() and gw_move_pages().
+ * The same of another process that has an engine, by its control socket (e is this process's own): as gw_migrate_pages() and gw_move_pages().
  * -ENXIO: it has none; -EPERM: it is another user's; -EINVAL: no such node there; and what the connection says.
  */
-long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res);
-long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status,
+long gw_remote_migrate(struct gw_engine *e, int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res);
+long gw_remote_move(struct gw_engine *e, int pid, size_t count, void *const *pages, const int *nodes, int *status,
 		    const struct gw_migrate_options *opt);
 
 /* ---------------------------------------------------------------- ranges ---- */
@@ -424,6 +424,15 @@ void gw_unlock(struct gw_engine *e);
 
 /* Memory that is never managed, zeroed, never given back: for what runs on the service thread. NULL: none left. */
 void *gw_memory(struct gw_engine *e, size_t len);
+
+/*
+ * The same for a while: at most GW_BUFFER_MOST bytes, content undefined; waits until there are some. Never NULL but for
+ * more. The larger ones are few: give them back soon.
+ */
+#define GW_BUFFER_SMALL (128UL << 10)
+#define GW_BUFFER_MOST (32UL << 20)
+void *gw_buffer_take(struct gw_engine *e, size_t len);
+void gw_buffer_put(struct gw_engine *e, void *mem);
 
 /* Watch a descriptor of the service thread's table (EPOLL* bits). Service thread only. -ENOSPC: 40 at most. */
 int gw_watch(struct gw_engine *e, int fd, uint32_t events, void (*fn)(struct gw_engine *e, uint32_t events, void *arg),

@@ -59,6 +59,14 @@ struct watch {
 	void *arg;
 };
 
+#define BUFFERS_SMALL 24U
+#define BUFFERS (BUFFERS_SMALL + 4U)
+
+struct buffer {
+	void *mem;		/* NULL: not asked for yet */
+	bool taken;
+};
+
 struct post {
 	int (*fn)(struct gw_engine *e, void *arg);
 	void *arg;
@@ -91,6 +99,8 @@ struct gw_engine {
 	/* jobs */
 	struct lock jobs_lock;
 	struct gw_job job[JOBS_MAX];
+	struct lock buffers_lock;
+	struct buffer buffer[BUFFERS];
 	uint64_t fds_seen;		/* when the program's descriptors were last looked at */
 };
 
@@ -118,6 +128,11 @@ void job_wait(struct gw_job *job);
 /* Wait for its end, and free it; what the request returns. */
 long job_end_wait(struct gw_job *job, struct gw_migrate_result *res);
 void job_result(const struct gw_job *job, struct gw_migrate_result *res);
+
+/* ---- buffers.c ---- */
+
+/* Also in a forked child: the threads that had them are not there. */
+void buffers_init(struct gw_engine *e);
 
 /* ---- areas.c ---- */
 

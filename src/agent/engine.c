@@ -100,6 +100,7 @@ static void fork_child(void)
 	tasks_fork_child(&e->mm, e->mm.forker);
 	e->mm.pid = e->pid;
 	jobs_init(e);
+	buffers_init(e);
 	err = service_start(e);
 	if (err)
 		__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
@@ -135,6 +136,7 @@ static struct gw_engine *engine_make(const struct gw_options *opt)
 	if (!e->opt.stall_us_max)
 		e->opt.stall_us_max = STALL_US_DEFAULT;
 	jobs_init(e);
+	buffers_init(e);
 	node_table_init(&e->nodes, &e->region);
 	return e;
 }
@@ -321,18 +323,31 @@ int gw_include(struct gw_engine *e, const void *addr, size_t len)
 	return range_del(e, addr, len, EXCLUDE_OPT_OUT);
 }
 
-#define CONTROL_BLOCK 8192UL	/* above the thread pointer: struct pthread, rseq */
+/* glibc 2.35 and later; where it is, seen from the thread pointer */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+
+#define CONTROL_BELOW 8192UL
+#define CONTROL_LEAST 1024UL	/* struct pthread as far as the kernel writes to it when the thread ends */
+#define RSEQ_BYTES 64UL		/* which the kernel writes to while it runs */
+
+/* What lies behind it may be another mapping of the program's. */
+static uint64_t control_end(void)
+{
+	uint64_t rseq = &__rseq_offset && __rseq_offset > 0 ? (uint64_t)__rseq_offset + RSEQ_BYTES : 0;
+
+	return (uint64_t)__builtin_thread_pointer() + max_u64(CONTROL_LEAST, rseq);
+}
 
 int gw_thread_exclude(struct gw_engine *e, size_t stack_size)
 {
-	uint64_t top = (uint64_t)__builtin_thread_pointer() + CONTROL_BLOCK,
+	uint64_t tp = (uint64_t)__builtin_thread_pointer(), top = control_end(),
 		 here = (uint64_t)__builtin_frame_address(0);
 	uint32_t tid = (uint32_t)sys0(SYS_gettid);
-	int err = range_add(e, (void *)(top - 2 * CONTROL_BLOCK), 2 * CONTROL_BLOCK, tid);
+	int err = range_add(e, (void *)(tp - CONTROL_BELOW), top - tp + CONTROL_BELOW, tid);
 
-	if (err || here > top || top - here > stack_size + CONTROL_BLOCK)
+	if (err || here > top || top - here > stack_size + CONTROL_BELOW)
 		return err ? err : range_add(e, (void *)(here - stack_size), stack_size + GW_PAGE_SIZE, tid);
-	return range_add(e, (void *)(top - stack_size - CONTROL_BLOCK), stack_size + CONTROL_BLOCK, tid);
+	return range_add(e, (void *)(tp - stack_size), top - tp + stack_size, tid);
 }
 
 #define ROBUST_MOST 64

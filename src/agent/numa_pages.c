@@ -5,10 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define CHUNK 16384UL
+#define CHUNK 8192UL
 #define KERNEL_NODES 1024
+
+_Static_assert(CHUNK * (sizeof(void *) + 2 * sizeof(int)) <= GW_BUFFER_SMALL, "a chunk fits a buffer");
 
 /* ---- which process ---- */
 
@@ -76,7 +77,7 @@ static int ask_engine(struct moving *m, uint64_t nr)
 					  .flags = m->all ? GW_MIGRATE_BREAK_COW : GW_MIGRATE_PRIVATE };
 	long err;
 
-	err = m->pid ? gw_remote_move((int)m->pid, nr, c->page, nodes, c->status, &opt)
+	err = m->pid ? gw_remote_move(m->e, (int)m->pid, nr, c->page, nodes, c->status, &opt)
 		     : gw_move_pages(m->e, nr, c->page, nodes, c->status, &opt);
 	if (err < 0)
 		return (int)err;
@@ -151,7 +152,7 @@ long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 			    .nodes = (uint64_t)a[3],
 			    .status = (uint64_t)a[4] };
 	uint32_t flags = (uint32_t)a[5];
-	long mem, ret;
+	long ret;
 
 	if (flags & ~(MPOL_MF_MOVE | MPOL_MF_MOVE_ALL))
 		return -EINVAL;
@@ -160,12 +161,9 @@ long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 	ret = m.pid ? may_access(m.pid) : 0;
 	if (ret)
 		return ret;
-	mem = sys_mmap(0, sizeof(struct chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem < 0)
-		return mem;
-	m.chunk = (struct chunk *)mem;
+	m.chunk = gw_buffer_take(e, sizeof(struct chunk));
 	ret = move_all(&m);
-	sys2(SYS_munmap, mem, sizeof(struct chunk));
+	gw_buffer_put(e, m.chunk);
 	if (ret == -ENXIO && !m.nodes) /* no engine there: its kernel knows */
 		return sys_numa(SYS_move_pages, m.pid, a[1], a[2], 0, a[4], a[5]);
 	return ret == -ENXIO ? -EACCES : ret;
@@ -205,6 +203,6 @@ long call_migrate_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 	if (!from.nodes)
 		return 0;
 	left = own ? gw_migrate_pages(e, from.nodes, to.nodes, NULL, &res)
-		   : gw_remote_migrate((int)a[0], from.nodes, to.nodes, &res);
+		   : gw_remote_migrate(e, (int)a[0], from.nodes, to.nodes, &res);
 	return left == -ENXIO ? -EINVAL : left;
 }

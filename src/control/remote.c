@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Another process's engine, asked from inside this one: what migrate_pages(2) and move_pages(2) do with a pid. No
- * libc state is used, and memory comes from the kernel: any thread may call.
+ * libc state is used, and memory comes from the engine: any thread may call.
  */
 #include "base/sys.h"
 #include "control.h"
@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define SILENCE_MS 30000
@@ -74,24 +73,23 @@ static int remote_connect(struct remote *r, int pid)
 	return err == -EACCES ? -EPERM : nobody(err) ? -ENXIO : err;
 }
 
-static int remote_open(struct remote **out, int pid)
+_Static_assert(sizeof(struct remote) <= GW_BUFFER_SMALL, "it fits a buffer");
+
+static int remote_open(struct remote **out, struct gw_engine *e, int pid)
 {
-	long mem = sys_mmap(0, sizeof(struct remote), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int err;
 
-	if (mem < 0)
-		return (int)mem;
-	*out = (struct remote *)mem;
+	*out = gw_buffer_take(e, sizeof(struct remote));
 	err = remote_connect(*out, pid);
 	if (err)
-		sys2(SYS_munmap, mem, sizeof(struct remote));
+		gw_buffer_put(e, *out);
 	return err;
 }
 
-static void remote_close(struct remote *r)
+static void remote_close(struct gw_engine *e, struct remote *r)
 {
 	ctl_close(&r->client);
-	sys2(SYS_munmap, r, sizeof(*r));
+	gw_buffer_put(e, r);
 }
 
 static int said(const struct remote *r, int err)
@@ -99,13 +97,13 @@ static int said(const struct remote *r, int err)
 	return err == -EREMOTEIO ? r->client.error.err : err;
 }
 
-long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res)
+long gw_remote_migrate(struct gw_engine *e, int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res)
 {
 	struct ctl_migrate ask = { .from = from, .to = to, .opt = { .size = sizeof(ask.opt) } };
 	struct iovec part = { &ask, sizeof(ask) };
 	struct remote *r = NULL;
 	long left = 0;
-	int err = remote_open(&r, pid);
+	int err = remote_open(&r, e, pid);
 
 	if (err)
 		return err;
@@ -120,7 +118,7 @@ long gw_remote_migrate(int pid, gw_nodemask from, gw_nodemask to, struct gw_migr
 			*res = r->msg.result;
 	}
 	err = said(r, err);
-	remote_close(r);
+	remote_close(e, r);
 	return err ? err : left;
 }
 
@@ -150,13 +148,13 @@ static int move_some(struct remote *r, const struct pages *p, size_t at, uint32_
 	return said(r, err);
 }
 
-long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes, int *status,
+long gw_remote_move(struct gw_engine *e, int pid, size_t count, void *const *pages, const int *nodes, int *status,
 		    const struct gw_migrate_options *opt)
 {
 	const struct pages p = { opt, pages, nodes, status };
 	struct remote *r = NULL;
 	long left = 0;
-	int err = remote_open(&r, pid);
+	int err = remote_open(&r, e, pid);
 
 	if (err)
 		return err;
@@ -164,6 +162,6 @@ long gw_remote_move(int pid, size_t count, void *const *pages, const int *nodes,
 		err = move_some(r, &p, at, (uint32_t)(count - at < CTL_MOVE_MAX ? count - at : CTL_MOVE_MAX));
 	for (size_t i = 0; nodes && !err && i < count; i++)
 		left += status[i] != nodes[i];
-	remote_close(r);
+	remote_close(e, r);
 	return err ? err : left;
 }

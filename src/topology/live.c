@@ -6,30 +6,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define ROOM_LEAST (64UL << 10)
-
-/* Shared memory is what the engine leaves alone. Not reserved: only what is written costs. */
-bool room_take(struct text *t, size_t bytes)
+bool room_take(struct gw_engine *e, struct text *t, size_t bytes)
 {
-	*t = (struct text){ .cap = bytes };
-	while (t->cap >= min_u64(bytes, ROOM_LEAST)) {
-		long addr = sys_mmap(NULL, t->cap, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
-				     -1, 0);
-
-		if (addr > 0 || addr < -4095) {
-			t->buf = (char *)addr;
-			return true;
-		}
-		t->cap /= 4;
-	}
-	return false;
+	*t = (struct text){ .cap = bytes, .buf = gw_buffer_take(e, bytes) };
+	return t->buf != NULL;
 }
 
-void room_give(struct text *t)
+void room_give(struct gw_engine *e, struct text *t)
 {
-	sys2(SYS_munmap, t->buf, t->cap);
+	gw_buffer_put(e, t->buf);
 	t->buf = NULL;
 }
 

@@ -10,8 +10,8 @@
  * Memory that the engine never manages, for what its threads write or what is too large for a thread's stack: at least
  * bytes long if that can be had, else shorter; false: none.
  */
-bool room_take(struct text *t, size_t bytes);
-void room_give(struct text *t);
+bool room_take(struct gw_engine *e, struct text *t, size_t bytes);
+void room_give(struct gw_engine *e, struct text *t);
 
 /*
  * Half of the room that all small files are made in, one after the other: what they say, and what the host says. Under

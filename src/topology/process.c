@@ -69,11 +69,12 @@ static int add_their_areas(struct talk *talk, struct text *t)
 
 static int their_numa_maps(int pid, struct text *t)
 {
+	struct gw_engine *e = gw_self();
 	struct text room;
 	struct talk *talk;
 	int err;
 
-	if (!room_take(&room, sizeof(*talk)))
+	if (!room_take(e, &room, sizeof(*talk)))
 		return -ENOMEM;
 	talk = (void *)room.buf;
 	err = talk_begin(talk, pid);
@@ -81,18 +82,19 @@ static int their_numa_maps(int pid, struct text *t)
 		err = add_their_areas(talk, t);
 		ctl_close(&talk->client);
 	}
-	room_give(&room);
+	room_give(e, &room);
 	return err ? -EXDEV : 0;
 }
 
 /* How many nodes it has; -EXDEV. */
 static int their_nodes(int pid)
 {
+	struct gw_engine *e = gw_self();
 	struct text room;
 	struct talk *talk;
 	int nr;
 
-	if (!room_take(&room, sizeof(*talk)))
+	if (!room_take(e, &room, sizeof(*talk)))
 		return -ENOMEM;
 	talk = (void *)room.buf;
 	nr = talk_begin(talk, pid);
@@ -100,7 +102,7 @@ static int their_nodes(int pid)
 		nr = (int)talk->client.hello.nr_nodes;
 		ctl_close(&talk->client);
 	}
-	room_give(&room);
+	room_give(e, &room);
 	return nr;
 }
 
@@ -112,8 +114,7 @@ static int add_area(const struct gw_area *area, void *arg)
 	struct text *t = arg;
 	char line[TOPOLOGY_LINE];
 
-	if (area->start != (uint64_t)t->buf) /* the memory that this is written to */
-		text_add_bytes(t, line, topology_area_line(area, false, line));
+	text_add_bytes(t, line, topology_area_line(area, false, line));
 	return t->full ? -ENOMEM : 0;
 }
 

@@ -264,11 +264,11 @@ static int tree_path(struct gw_engine *e, char *buf)
 	here_lock(&mask);
 	if (!still_there(e)) {
 		err = runtime_dir(dir, true);
-		if (!err && !room_take(&room, ALIGN_UP(sizeof(struct picture), 64) + TREE_SCRATCH))
+		if (!err && !room_take(e, &room, ALIGN_UP(sizeof(struct picture), 64) + TREE_SCRATCH))
 			err = -ENOMEM;
 		if (!err) {
 			err = have(e, dir, &room);
-			room_give(&room);
+			room_give(e, &room);
 		}
 		if (!err) {
 			here.uid = (uint32_t)sys0(SYS_geteuid);
@@ -406,7 +406,7 @@ static int memory_file(const struct topology_place *place, const struct text *t,
 	return fd;
 }
 
-#define ROOM_MAPS (256UL << 20)
+#define ROOM_MAPS GW_BUFFER_MOST /* for some 200000 mappings */
 
 /* What may wait for an engine, this one or another's: in a room of its own, without the lock. */
 static int live_apart(struct gw_engine *e, const struct topology_place *place, int flags)
@@ -414,7 +414,7 @@ static int live_apart(struct gw_engine *e, const struct topology_place *place, i
 	struct text room, t;
 	int err;
 
-	if (!room_take(&room, place->kind == TOPOLOGY_NUMA_MAPS ? ROOM_MAPS : 2 * HALF_BYTES))
+	if (!room_take(e, &room, place->kind == TOPOLOGY_NUMA_MAPS ? ROOM_MAPS : 2 * HALF_BYTES))
 		return -ENOMEM;
 	t = room;
 	if (place->kind == TOPOLOGY_NUMA_MAPS) {
@@ -425,7 +425,7 @@ static int live_apart(struct gw_engine *e, const struct topology_place *place, i
 	}
 	if (!err)
 		err = t.full ? -ENOMEM : memory_file(place, &t, flags);
-	room_give(&room);
+	room_give(e, &room);
 	return err;
 }
 
