@@ -42,7 +42,7 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 		mm->stats.faults_waited++;
 		return;
 	}
-	err = mm->mmu->ops->fill_zero(mm->mmu, ev->addr);
+	err = (ev->write ? mm->mmu->ops->fill_zero : mm->mmu->ops->map_zero)(mm->mmu, ev->addr);
 	if (err == -ENOMEM) {
 		/* the kernel has means to find memory that we have not */
 		mm->mmu->ops->untrack(mm->mmu, ev->addr, PAGE_SIZE_);
@@ -54,7 +54,8 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 		return;
 	}
 	mm->stats.faults_filled++;
-	if (!mm->forking && !node_any_host(mm->nodes) && !region_owns(mm->region, ev->addr, ev->addr + 1) &&
+	/* where it matters who touched it, the record of the touch enters it */
+	if (!mm->forking && ev->write && !__atomic_load_n(&mm->observed, __ATOMIC_RELAXED) && !node_any_host(mm->nodes) && !region_owns(mm->region, ev->addr, ev->addr + 1) &&
 	    (!page || !page->refs))
 		page_enter(mm, ev->addr, NODE_BY_POLICY, PG_FRESH);
 }
@@ -80,11 +81,11 @@ static void discards_expire(struct mm *mm)
 			i++;
 }
 
-/* The entry that a new range joins: one that it touches, else the last if there is no room. */
+/* The entry that a new range joins: one that it overlaps, else the last if there is no room. */
 static struct discard *discard_near(struct mm *mm, uint64_t start, uint64_t end)
 {
 	for (uint32_t i = 0; i < mm->nr_discards; i++)
-		if (start <= mm->discard[i].end && end >= mm->discard[i].start)
+		if (start < mm->discard[i].end && end > mm->discard[i].start)
 			return &mm->discard[i];
 	return mm->nr_discards == DISCARDS_MAX ? &mm->discard[DISCARDS_MAX - 1] : NULL;
 }
@@ -98,9 +99,19 @@ static void discard_note(struct mm *mm, uint64_t start, uint64_t end)
 	discards_expire(mm);
 	d = discard_near(mm, start, end);
 	if (d)
-		*d = (struct discard){ min_u64(start, d->start), max_u64(end, d->end), until };
+		*d = (struct discard){ min_u64(start, d->start), max_u64(end, d->end), until, d->nr + 1 };
 	else
-		mm->discard[mm->nr_discards++] = (struct discard){ start, end, until };
+		mm->discard[mm->nr_discards++] = (struct discard){ start, end, until, 1 };
+}
+
+/* What stands for one event is over with its call; who waits behind others cannot be told from them. */
+void discard_done(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint32_t i = 0; i < mm->nr_discards;)
+		if (mm->discard[i].nr == 1 && start <= mm->discard[i].start && end >= mm->discard[i].end)
+			mm->discard[i] = mm->discard[--mm->nr_discards];
+		else
+			i++;
 }
 
 bool discarded_at(struct mm *mm, uint64_t start, uint64_t end)

@@ -250,6 +250,7 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
 bool mm_knows_nothing(const struct mm *mm)
 {
 	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&mm->nr_discards, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
 }
 
@@ -260,9 +261,11 @@ void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
 	if (mm_knows_nothing(mm) || start >= end)
 		return;
 	signals = program_acquire(mm);
-	range_gone(mm, start, end);
 	if (unmapped)
 		range_clear(mm, start, end);
+	else
+		discard_done(mm, start, end);
+	range_gone(mm, start, end);
 	program_release(mm, signals);
 }
 

@@ -105,6 +105,7 @@ enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
 struct discard {
 	uint64_t start, end;
 	uint64_t until;		/* clock_ns() */
+	uint32_t nr;		/* events that it stands for */
 };
 
 /*
@@ -396,6 +397,8 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- fault.c ---- */
 
+/* The call that was to discard a range has returned. mm->lock held. */
+void discard_done(struct mm *mm, uint64_t start, uint64_t end);
 /* Is some of it about to be discarded? mm->lock held. */
 bool discarded_at(struct mm *mm, uint64_t start, uint64_t end);
 /* The books of [addr, end) go along to another address. mm->lock held. */

@@ -84,6 +84,8 @@ struct mmu_ops {
 	void (*close_child)(struct mmu *m, int child);
 	/* Answer a first touch: one page of zeroes at addr, waking. -EEXIST: somebody did. -EAGAIN: an event is unread. */
 	int (*fill_zero)(struct mmu *m, uint64_t addr);
+	/* The same for a touch that only reads: as the kernel does it, with the page of zeroes that all share, if there is one. */
+	int (*map_zero)(struct mmu *m, uint64_t addr);
 	/* From now on a touch of addr is SIGBUS. */
 	int (*poison)(struct mmu *m, uint64_t addr);
 	int (*wake)(struct mmu *m, uint64_t addr, uint64_t len);

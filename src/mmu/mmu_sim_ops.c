@@ -521,6 +521,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.copy_child = op_copy_child,
 	.close_child = op_close_child,
 	.fill_zero = op_fill_zero,
+	.map_zero = op_fill_zero, /* no page is shared here */
 	.poison = op_poison,
 	.wake = op_wake,
 	.copy = op_copy,

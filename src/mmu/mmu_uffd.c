@@ -167,10 +167,17 @@ static void uffd_close_child(struct mmu *m, int child)
 	sys1(SYS_close, child);
 }
 
-/* A page of our own rather than the shared zero page: the writer would fault a second time for it. */
+/* A page of its own for who writes: to the page that all share he would fault a second time. */
 static int uffd_fill_zero(struct mmu *m, uint64_t addr)
 {
 	return copy_through(to_uffd(m)->fd, addr, (uint64_t)to_uffd(m)->zero);
+}
+
+static int uffd_map_zero(struct mmu *m, uint64_t addr)
+{
+	struct uffdio_zeropage zp = { .range = { ALIGN_DOWN(addr, MMU_PAGE), MMU_PAGE } };
+
+	return (int)uffd_ioctl(m, UFFDIO_ZEROPAGE, &zp);
 }
 
 static int uffd_poison(struct mmu *m, uint64_t addr)
@@ -419,6 +426,7 @@ static const struct mmu_ops uffd_ops = {
 	.copy_child = uffd_copy_child,
 	.close_child = uffd_close_child,
 	.fill_zero = uffd_fill_zero,
+	.map_zero = uffd_map_zero,
 	.poison = uffd_poison,
 	.wake = uffd_wake,
 	.copy = uffd_copy,

@@ -488,6 +488,7 @@ const struct mmu_ops kernel_mmu_ops = {
 	.copy_child = k_copy_child,
 	.close_child = k_close_child,
 	.fill_zero = k_fill_zero,
+	.map_zero = k_fill_zero,
 	.poison = k_poison,
 	.wake = k_wake,
 	.copy = k_copy,
