@@ -142,5 +142,7 @@ int areas_run(struct gw_job *job);
 
 /* Has the program descriptors through which the kernel holds pages without pinning them? Then stop recycling. */
 void frames_watch(struct gw_engine *e);
+/* Have first touches that were seen entered in the books, some time soon. Any thread. */
+void touch_collect(struct gw_engine *e);
 
 #endif

@@ -34,8 +34,9 @@ void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped)
 	uint64_t start = ALIGN_DOWN((uint64_t)addr, GW_PAGE_SIZE);
 
 	e = e ? e : __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
-	if (e && !mm_knows_nothing(&e->mm) && engine_self() == e)
-		mm_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped);
+	if (e && !mm_knows_nothing(&e->mm) && engine_self() == e &&
+	    mm_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped))
+		touch_collect(e);
 }
 
 int gw_check(struct gw_check_result *res)

@@ -89,18 +89,23 @@ static int run_observe(struct gw_job *job)
 }
 
 /* A ring has filled by a quarter. Records need the mappings, and those a lock that the service thread must not wait for. */
-static void on_touches(struct gw_engine *e, uint32_t events, void *arg)
+void touch_collect(struct gw_engine *e)
 {
 	struct gw_job *job = job_take(e, NULL);
 
-	(void)events;
-	(void)arg;
 	if (!job)
 		return;
 	job->run = run_observe;
 	job->kick = over;
 	job->kick_arg = job;
 	job_start(job);
+}
+
+static void on_touches(struct gw_engine *e, uint32_t events, void *arg)
+{
+	(void)events;
+	(void)arg;
+	touch_collect(e);
 }
 
 static int watch_open(struct gw_engine *e, void *arg)

@@ -9,6 +9,14 @@
 
 /* ---- first touches ---- */
 
+static bool departed(const struct placement *p, const struct touch *t)
+{
+	for (uint32_t i = 0; i < p->nr_departures; i++)
+		if (t->addr >= p->departure[i].start && t->addr < p->departure[i].end && t->time < p->departure[i].time)
+			return true;
+	return false;
+}
+
 /* A page that is in the books was touched before. */
 static void on_touch(void *arg, const struct touch *t)
 {
@@ -22,7 +30,8 @@ static void on_touch(void *arg, const struct touch *t)
 		return;
 	span = span_find(mm, addr);
 	page = page_find(&mm->pt, addr);
-	if (!span || span->kind != AREA_MANAGED || (page && (page->refs || page->flags & PG_HUGE)))
+	if (!span || span->kind != AREA_MANAGED || (page && (page->refs || page->flags & PG_HUGE)) ||
+	    departed(&mm->place, t))
 		return;
 	who = toucher_of(mm, t->tid, (int)t->cpu);
 	page_enter(mm, addr, place_page(mm, addr, 1, &who), 0);
@@ -31,10 +40,19 @@ static void on_touch(void *arg, const struct touch *t)
 /* migrate lock held, spans loaded. */
 void observe(struct mm *mm)
 {
+	struct placement *p = &mm->place;
+	uint64_t now;
+
 	if (!mm->observed)
 		return;
 	lock_acquire(&mm->lock);
-	mm->place.lost += touch_drain(mm->touches, on_touch, mm);
+	now = clock_ns();
+	p->lost += touch_drain(mm->touches, on_touch, mm);
+	for (uint32_t i = 0; i < p->nr_departures;)
+		if (p->departure[i].time < now)
+			p->departure[i] = p->departure[--p->nr_departures];
+		else
+			i++;
 	lock_release(&mm->lock);
 }
 
@@ -251,22 +269,26 @@ bool mm_knows_nothing(const struct mm *mm)
 {
 	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->nr_discards, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&mm->observed, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
 }
 
-void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
+bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
 {
-	uint64_t signals;
+	struct placement *p = &mm->place;
+	uint64_t signals = program_acquire(mm);
+	bool full;
 
-	if (mm_knows_nothing(mm) || start >= end)
-		return;
-	signals = program_acquire(mm);
+	if (mm->observed && p->nr_departures < DEPARTURES_MAX)
+		p->departure[p->nr_departures++] = (struct departure){ start, end, clock_ns() };
+	full = p->nr_departures == DEPARTURES_MAX;
 	if (unmapped)
 		range_clear(mm, start, end);
 	else
 		discard_done(mm, start, end);
 	range_gone(mm, start, end);
 	program_release(mm, signals);
+	return full;
 }
 
 /* mremap(): the books and the policies of what has moved go along; with nothing tracked and nothing in flight. */

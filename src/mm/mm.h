@@ -361,7 +361,8 @@ int do_set_home(struct mm *mm, uint32_t tid, int home);
  * elsewhere. By program threads; between two requests nothing else tells. mm_remap() does the call itself.
  */
 bool mm_knows_nothing(const struct mm *mm);	/* no page, no policy of a range: there is nothing to forget */
-void mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
+/* True: many have been noted, do_observe() is due. */
+bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
 long mm_remap(struct mm *mm, const long call[6]);
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);
 

@@ -30,6 +30,13 @@ struct range_policy {
 	struct mempolicy pol;
 };
 
+/* A range that lost its pages at a time: what was touched there before was another page. */
+struct departure {
+	uint64_t start, end, time;
+};
+
+#define DEPARTURES_MAX 256U
+
 /* All fields are protected by mm->lock. */
 struct placement {
 	uint64_t allowed;	/* the nodes that policies may name; 0: all */
@@ -40,6 +47,8 @@ struct placement {
 	uint32_t nr_ranges;
 	uint32_t nr_changes;	/* of threads' policies, since the start */
 	bool complete;		/* all that was touched before the observation began is in the books */
+	struct departure departure[DEPARTURES_MAX];	/* since first touches were last entered */
+	uint32_t nr_departures;
 	uint64_t lost;		/* first touches that the observation missed */
 };
 
