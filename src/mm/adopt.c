@@ -22,6 +22,7 @@ struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags)
 	BUG_ON(page->flags & PG_PRESENT || page->refs);
 	page->refs = 1;
 	page->err = 0;
+	page->want = 0;
 	page->flags = flags | PG_PRESENT;
 	if (node == NODE_BY_POLICY)
 		node = place_page(mm, addr, page_nr(page), NULL);
@@ -114,6 +115,7 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	}
 	if (page && page->flags & PG_PRESENT) {
 		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
+		page->want = page->want == WANT_UNSURE ? 0 : page->want;
 		return 0;
 	}
 	if (page && page->refs)

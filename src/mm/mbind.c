@@ -17,7 +17,7 @@ static bool departed(const struct placement *p, const struct touch *t)
 	return false;
 }
 
-/* A page that is in the books was touched before. */
+/* A page that is in the books for sure was touched before. */
 static void on_touch(void *arg, const struct touch *t)
 {
 	struct mm *mm = arg;
@@ -30,11 +30,18 @@ static void on_touch(void *arg, const struct touch *t)
 		return;
 	span = span_find(mm, addr);
 	page = page_find(&mm->pt, addr);
-	if (!span || span->kind != AREA_MANAGED || (page && (page->refs || page->flags & PG_HUGE)) ||
-	    departed(&mm->place, t))
+	if (!span || span->kind != AREA_MANAGED || departed(&mm->place, t))
+		return;
+	if (page && page->flags & PG_LRU && page->want == WANT_UNSURE) {
+		page_gone(mm, page);
+		page = page_find(&mm->pt, addr);
+	}
+	if (page && (page->refs || page->flags & PG_HUGE))
 		return;
 	who = toucher_of(mm, t->tid, (int)t->cpu);
-	page_enter(mm, addr, place_page(mm, addr, 1, &who), 0);
+	page = page_enter(mm, addr, place_page(mm, addr, 1, &who), 0);
+	if (page)
+		page->want = WANT_UNSURE;
 }
 
 /* migrate lock held, spans loaded. */

@@ -27,6 +27,9 @@ enum page_flags {
 	PG_FRESH = 1 << 7,	/* its first touch was answered by us: nothing that was discarded */
 };
 
+/* Entered since a touch was seen, which may have been a read of the page of zeroes: the next touch may be the first. */
+#define WANT_UNSURE 0xff
+
 /* All fields are protected by mm->lock. */
 struct page {
 	uint32_t next, prev;	/* ids, 0: none */
@@ -34,7 +37,7 @@ struct page {
 	uint8_t node;
 	uint8_t flags;		/* enum page_flags */
 	uint8_t err;		/* why the last try failed (an errno), 0: none */
-	uint8_t want;		/* the node that move_pages() wants it on */
+	uint8_t want;		/* the node that move_pages() wants it on; or WANT_UNSURE */
 };
 
 struct page_list {
