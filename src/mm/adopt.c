@@ -120,7 +120,10 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	}
 	if (page && page->refs)
 		return 0; /* on a migration's list, and came back meanwhile: the next look enters it */
-	return page_enter(mm, addr, node_at(mm, where), flags) ? 0 : -ENOMEM;
+	page = page_enter(mm, addr, node_at(mm, where), flags);
+	if (page && mm->observed) /* who touched it may be seen a moment later */
+		page->want = WANT_UNSURE;
+	return page ? 0 : -ENOMEM;
 }
 
 /* A THP takes the place of small pages: the node is that of the first that the books knew. */
@@ -296,6 +299,7 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 		lock_acquire(&mm->lock);
 		range_gone(mm, seen, UINT64_MAX - HUGE_SIZE_);
 		lock_release(&mm->lock);
+		observe(mm);
 	}
 	return err;
 }

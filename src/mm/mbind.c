@@ -87,6 +87,7 @@ static int settle(struct mm *mm, uint64_t start, uint64_t end)
 		if (s->kind == AREA_MANAGED && s->start < end && s->end > start)
 			err = adopt_range(mm, max_u64(s->start, start), min_u64(s->end, end));
 	}
+	observe(mm); /* what was found has been touched before now */
 	return err;
 }
 

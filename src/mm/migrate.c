@@ -76,6 +76,7 @@ static void page_moved(struct mm *mm, struct page *page, int to, struct request 
 	node_uncharge(mm->nodes, from, page_nr(page));
 	page->node = (uint8_t)to;
 	page->err = 0;
+	page->want = 0;
 	count_moved(mm, from, to, page_nr(page), rq);
 	putback_lru_page(mm, page);
 }

@@ -86,10 +86,12 @@ static int move_look(struct mm *mm, uint64_t count, void *const *pages, const in
 		observe(mm);
 	if (!err)
 		err = exclude_refresh(mm);
+	for (uint64_t i = 0; i < count && !err; i++)
+		err = adopt_around(mm, ALIGN_DOWN((uint64_t)pages[i], PAGE_SIZE_), &last);
+	observe(mm);
 	for (uint64_t i = 0; i < count && !err; i++) {
 		uint64_t addr = ALIGN_DOWN((uint64_t)pages[i], PAGE_SIZE_);
 
-		err = adopt_around(mm, addr, &last);
 		status[i] = page_status(mm, addr);
 		if (nodes && status[i] >= 0)
 			status[i] = want_page(mm, addr, nodes[i], list);
