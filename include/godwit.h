@@ -219,7 +219,7 @@ long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 /*
  * Move single pages, as move_pages(2): status[i] becomes the node of pages[i], or a negative errno:
  * -ENOENT not present, -EFAULT not mapped or the zero page, -EBUSY pinned or shared since a fork,
- * -EACCES not managed (file, shared, read-only) or opted out (asked to move), -ENODEV no such node, -ENOMEM node full.
+ * -EACCES not managed (file, shared), or asked to move and read-only or opted out, -ENODEV no such node, -ENOMEM node full.
  * nodes NULL: only ask. Returns 0, the number of pages not moved, or -errno.
  */
 long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,

@@ -67,7 +67,7 @@ static int piece_report(struct mm *mm, const struct area *area, struct gw_area *
 		return -ECANCELED;
 	str_cat(out->name, sizeof(out->name), area->name);
 	area_policy(mm, out);
-	if (area->kind == AREA_MANAGED)
+	if (area->kind == AREA_MANAGED || area->kind == AREA_READONLY)
 		count_managed(mm, out);
 	else
 		count_unmanaged(mm, out);

@@ -103,6 +103,33 @@ static int node_at(struct mm *mm, const int *where)
 	return where ? node_of_host(mm->nodes, *where) : NODE_BY_POLICY;
 }
 
+/* Off its list it stays in the books and is not moved; back on it, it may be. */
+static void unshelve(struct mm *mm, struct page *page)
+{
+	if (!(page->flags & (PG_LRU | PG_ISOLATED | PG_LOCKED)))
+		lru_add(mm, page);
+}
+
+static void shelve_range(struct mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t at = start;
+	struct page *leaf;
+
+	while ((leaf = leaf_next(&mm->pt, &at, end))) {
+		uint64_t first = max_u64(at, start), last = min_u64(at + HUGE_SIZE_, end);
+
+		at += HUGE_SIZE_;
+		if (leaf->flags & PG_HUGE) {
+			if (leaf->flags & PG_LRU)
+				lru_del(mm, leaf);
+			continue;
+		}
+		for (uint64_t a = first; a < last; a += PAGE_SIZE_)
+			if (leaf[a / PAGE_SIZE_ % LEAF_PAGES].flags & PG_LRU)
+				lru_del(mm, &leaf[a / PAGE_SIZE_ % LEAF_PAGES]);
+	}
+}
+
 static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *where)
 {
 	struct page *page = page_find(&mm->pt, addr);
@@ -116,6 +143,7 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	if (page && page->flags & PG_PRESENT) {
 		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
 		page->want = page->want == WANT_UNSURE ? 0 : page->want;
+		unshelve(mm, page);
 		return 0;
 	}
 	if (page && page->refs)
@@ -132,8 +160,11 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 	struct page *page = page_find(&mm->pt, addr);
 	int node = node_at(mm, where);
 
-	if (page && page->flags & PG_HUGE)
+	if (page && page->flags & PG_HUGE) {
+		if (page->flags & PG_PRESENT)
+			unshelve(mm, page);
 		return 0;
+	}
 	for (uint32_t i = 0; page && i < LEAF_PAGES; i++)
 		if (page[i].flags & (PG_ISOLATED | PG_LOCKED))
 			return 0;
@@ -227,6 +258,23 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 	return 0;
 }
 
+int adopt_part(struct mm *mm, const struct span *s, uint64_t start, uint64_t end)
+{
+	int err;
+
+	start = max_u64(start, s->start);
+	end = min_u64(end, s->end);
+	if (start >= end || (s->kind != AREA_MANAGED && s->kind != AREA_READONLY))
+		return 0;
+	err = adopt_range(mm, start, end);
+	if (err || s->kind == AREA_MANAGED)
+		return err;
+	lock_acquire(&mm->lock);
+	shelve_range(mm, start, end);
+	lock_release(&mm->lock);
+	return 0;
+}
+
 /* ---- everything ---- */
 
 uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end)
@@ -262,14 +310,13 @@ static int adopt_span(struct mm *mm, const struct span *s, uint64_t *unmanaged)
 {
 	int err = 0;
 
-	if (s->kind != AREA_MANAGED) {
-		if (unmanaged && s->kind != AREA_OWN)
-			unmanaged[s->kind] += count_present(mm, s->start, s->end);
+	if (unmanaged && s->kind != AREA_OWN && s->kind != AREA_MANAGED)
+		unmanaged[s->kind] += count_present(mm, s->start, s->end);
+	if (s->kind != AREA_MANAGED && s->kind != AREA_READONLY)
 		return 0;
-	}
 	for (uint64_t at = s->start; at < s->end && !err; at += CHUNK)
-		err = adopt_range(mm, at, min_u64(at + CHUNK, s->end));
-	if (unmanaged)
+		err = adopt_part(mm, s, at, at + CHUNK);
+	if (unmanaged && s->kind == AREA_MANAGED)
 		count_excluded(mm, s, unmanaged);
 	return err;
 }
@@ -287,7 +334,7 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
 		const struct span *s = &mm->spans.span[i];
 
-		if (s->kind == AREA_MANAGED) {
+		if (s->kind == AREA_MANAGED || s->kind == AREA_READONLY) {
 			lock_acquire(&mm->lock);
 			range_gone(mm, seen, s->start);
 			lock_release(&mm->lock);

@@ -30,7 +30,7 @@ static void on_touch(void *arg, const struct touch *t)
 		return;
 	span = span_find(mm, addr);
 	page = page_find(&mm->pt, addr);
-	if (!span || span->kind != AREA_MANAGED || departed(&mm->place, t))
+	if (!span || (span->kind != AREA_MANAGED && span->kind != AREA_READONLY) || departed(&mm->place, t))
 		return;
 	if (page && page->flags & PG_LRU && page->want == WANT_UNSURE) {
 		page_gone(mm, page);
@@ -81,12 +81,8 @@ static int settle(struct mm *mm, uint64_t start, uint64_t end)
 
 	if (!err)
 		observe(mm);
-	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
-		const struct span *s = &mm->spans.span[i];
-
-		if (s->kind == AREA_MANAGED && s->start < end && s->end > start)
-			err = adopt_range(mm, max_u64(s->start, start), min_u64(s->end, end));
-	}
+	for (uint32_t i = 0; i < mm->spans.nr && !err; i++)
+		err = adopt_part(mm, &mm->spans.span[i], start, end);
 	observe(mm); /* what was found has been touched before now */
 	return err;
 }
@@ -159,7 +155,8 @@ static uint64_t unmanaged_misplaced(struct mm *mm, const struct mbind *ask)
 	for (uint32_t i = 0; i < mm->spans.nr; i++) {
 		const struct span *s = &mm->spans.span[i];
 
-		if (s->kind != AREA_MANAGED && s->kind != AREA_OWN && s->start < ask->end && s->end > ask->start)
+		if (s->kind != AREA_MANAGED && s->kind != AREA_READONLY && s->kind != AREA_OWN && s->start < ask->end &&
+		    s->end > ask->start)
 			nr += count_present(mm, max_u64(s->start, ask->start), min_u64(s->end, ask->end));
 	}
 	return nr;

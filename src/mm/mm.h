@@ -250,6 +250,11 @@ int excluded_at(struct mm *mm, uint64_t start, uint64_t end);
 int adopt_all(struct mm *mm, uint64_t *unmanaged);
 /* The same for the pages of one range only. */
 int adopt_range(struct mm *mm, uint64_t start, uint64_t end);
+/*
+ * What of [start, end) lies in a mapping that holds pages of ours: also one that is not writable at the moment, whose
+ * pages keep their nodes and are on no list. migrate lock held.
+ */
+int adopt_part(struct mm *mm, const struct span *s, uint64_t start, uint64_t end);
 /* The page left its address: off the books (on a migration's list: it goes when that is done). mm->lock held. */
 void page_gone(struct mm *mm, struct page *page);
 /* A huge page on an LRU that is not whole any more becomes 512 pages on its node. mm->lock held. */

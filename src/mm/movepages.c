@@ -26,7 +26,7 @@ static int page_status(struct mm *mm, uint64_t addr)
 
 	if (!span || span->kind == AREA_OWN)
 		return -EFAULT;
-	if (span->kind != AREA_MANAGED)
+	if (span->kind != AREA_MANAGED && span->kind != AREA_READONLY)
 		return -EACCES;
 	lock_acquire(&mm->lock);
 	page = page_find(&mm->pt, addr);
@@ -38,6 +38,7 @@ static int page_status(struct mm *mm, uint64_t addr)
 
 static int want_page(struct mm *mm, uint64_t addr, int node, struct page_list *list)
 {
+	const struct span *span = span_find(mm, addr);
 	struct page *page;
 	int ret = 0;
 
@@ -49,6 +50,8 @@ static int want_page(struct mm *mm, uint64_t addr, int node, struct page_list *l
 		ret = -ENOENT;
 	} else if (page->node == node) {
 		ret = node;
+	} else if (span->kind == AREA_READONLY) {
+		ret = -EACCES;
 	} else if (page->flags & PG_LRU) {
 		page->want = (uint8_t)node;
 		page->err = 0;
@@ -66,13 +69,13 @@ static int adopt_around(struct mm *mm, uint64_t addr, uint64_t *last)
 	struct span *span = span_find(mm, addr);
 	uint64_t start;
 
-	if (!span || span->kind != AREA_MANAGED)
+	if (!span)
 		return 0;
 	start = max_u64(ALIGN_DOWN(addr, HUGE_SIZE_), span->start);
 	if (*last == start)
 		return 0;
 	*last = start;
-	return adopt_range(mm, start, min_u64(ALIGN_DOWN(addr, HUGE_SIZE_) + HUGE_SIZE_, span->end));
+	return adopt_part(mm, span, start, ALIGN_DOWN(addr, HUGE_SIZE_) + HUGE_SIZE_);
 }
 
 static int move_look(struct mm *mm, uint64_t count, void *const *pages, const int *nodes, int *status,
