@@ -50,9 +50,12 @@ void observe(struct mm *mm)
 	struct placement *p = &mm->place;
 	uint64_t now;
 
-	if (!mm->observed)
-		return;
 	lock_acquire(&mm->lock);
+	departures_take(mm);
+	if (!mm->observed) {
+		lock_release(&mm->lock);
+		return;
+	}
 	now = clock_ns();
 	p->lost += touch_drain(mm->touches, on_touch, mm);
 	for (uint32_t i = 0; i < p->nr_departures;)
@@ -278,22 +281,50 @@ bool mm_knows_nothing(const struct mm *mm)
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
 }
 
-bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
+static void depart(struct mm *mm, const struct departure *d)
 {
 	struct placement *p = &mm->place;
-	uint64_t signals = program_acquire(mm);
-	bool full;
 
-	if (mm->observed && p->nr_departures < DEPARTURES_MAX)
-		p->departure[p->nr_departures++] = (struct departure){ start, end, clock_ns() };
-	full = p->nr_departures == DEPARTURES_MAX;
-	if (unmapped)
-		range_clear(mm, start, end);
+	if (d->unmapped)
+		range_clear(mm, d->start, d->end);
 	else
-		discard_done(mm, start, end);
-	range_gone(mm, start, end);
-	program_release(mm, signals);
-	return full;
+		discard_done(mm, d->start, d->end);
+	range_gone(mm, d->start, d->end);
+	if (mm->observed && p->nr_departures < DEPARTURES_MAX)
+		p->departure[p->nr_departures++] = *d;
+}
+
+void departures_take(struct mm *mm)
+{
+	struct departures *q = &mm->place.departures;
+
+	while (__atomic_load_n(&q->slot[q->head % DEPARTURES_MAX].ready, __ATOMIC_ACQUIRE) == q->head + 1) {
+		struct departure d = q->slot[q->head % DEPARTURES_MAX].what;
+
+		__atomic_store_n(&q->head, q->head + 1, __ATOMIC_RELEASE);
+		depart(mm, &d);
+	}
+}
+
+bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
+{
+	struct departures *q = &mm->place.departures;
+	struct departure d = { start, end, mm->observed ? clock_ns() : 0, unmapped };
+	uint64_t at = __atomic_load_n(&q->tail, __ATOMIC_RELAXED);
+
+	do {
+		if (at - __atomic_load_n(&q->head, __ATOMIC_ACQUIRE) >= DEPARTURES_MAX) {
+			uint64_t signals = program_acquire(mm);
+
+			departures_take(mm);
+			depart(mm, &d);
+			program_release(mm, signals);
+			return true;
+		}
+	} while (!__atomic_compare_exchange_n(&q->tail, &at, at + 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	q->slot[at % DEPARTURES_MAX].what = d;
+	__atomic_store_n(&q->slot[at % DEPARTURES_MAX].ready, at + 1, __ATOMIC_RELEASE);
+	return at % (DEPARTURES_MAX / 2) == DEPARTURES_MAX / 2 - 1;
 }
 
 /* mremap(): the books and the policies of what has moved go along; with nothing tracked and nothing in flight. */

@@ -372,6 +372,7 @@ void books_acquire(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	lock_acquire(&mm->lock);
+	departures_take(mm);
 }
 
 void books_release(struct mm *mm)
@@ -467,6 +468,7 @@ static void look_again(struct mm *mm, struct page_list *list, uint32_t pass, str
 	lock_acquire(&mm->migrate);
 	mm_drain_events(mm);
 	spans_load(mm);
+	observe(mm);
 	if (rq->mode == MIGRATE_SYNC)
 		unshare_busy(mm, list, pass, rq);
 	lock_release(&mm->migrate);

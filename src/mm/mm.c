@@ -88,6 +88,7 @@ void mm_fork_child(struct mm *mm, struct mmu *mmu)
 	mm->migrate = LOCK_INIT(RANK_MIGRATE);
 	mm->lock = LOCK_INIT(RANK_MM);
 	mm->forking = false;
+	memset(&mm->place.departures, 0, sizeof(mm->place.departures)); /* one may have been half told */
 	mm->window = (struct span){ 0 };
 	mm->window_torn = false;
 	mm->nr_strays = 0;

@@ -337,6 +337,9 @@ void ranges_check(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- mbind.c ---- */
 
+/* What the program has taken away since is taken off the books. mm->lock held. */
+void departures_take(struct mm *mm);
+
 #define MPOL_MF_STRICT (1U << 0)
 #define MPOL_MF_MOVE (1U << 1)
 #define MPOL_MF_MOVE_ALL (1U << 2)
@@ -366,7 +369,7 @@ int do_set_home(struct mm *mm, uint32_t tid, int home);
  * elsewhere. By program threads; between two requests nothing else tells. mm_remap() does the call itself.
  */
 bool mm_knows_nothing(const struct mm *mm);	/* no page, no policy of a range: there is nothing to forget */
-/* True: many have been noted, do_observe() is due. */
+/* Never waits, but for many that nobody has taken. True: it is time for do_observe(). */
 bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
 long mm_remap(struct mm *mm, const long call[6]);
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);

@@ -33,9 +33,27 @@ struct range_policy {
 /* A range that lost its pages at a time: what was touched there before was another page. */
 struct departure {
 	uint64_t start, end, time;
+	bool unmapped;
 };
 
-#define DEPARTURES_MAX 256U
+#define DEPARTURES_MAX 1024U
+
+/*
+ * What the program has taken away, told by its threads without a lock: a lock of ours would have them wait for the
+ * batch in flight. The books hear of it when they are next looked at.
+ *
+ *   program threads                          who holds mm->lock
+ *   take the slot at tail (CAS)              slot at head is ready?
+ *   fill it, then mark it ready (release)    (acquire) read it, head++
+ */
+struct departures {
+	uint64_t head;		/* protected by mm->lock; read by others */
+	uint64_t tail;		/* atomic */
+	struct {
+		struct departure what;
+		uint64_t ready;	/* its number + 1; atomic */
+	} slot[DEPARTURES_MAX];
+};
 
 /* All fields are protected by mm->lock. */
 struct placement {
@@ -47,7 +65,8 @@ struct placement {
 	uint32_t nr_ranges;
 	uint32_t nr_changes;	/* of threads' policies, since the start */
 	bool complete;		/* all that was touched before the observation began is in the books */
-	struct departure departure[DEPARTURES_MAX];	/* since first touches were last entered */
+	struct departures departures;
+	struct departure departure[DEPARTURES_MAX];	/* of them, since first touches were last entered */
 	uint32_t nr_departures;
 	uint64_t lost;		/* first touches that the observation missed */
 };
