@@ -321,32 +321,38 @@ static int adopt_span(struct mm *mm, const struct span *s, uint64_t *unmanaged)
 	return err;
 }
 
+void gaps_gone(struct mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t seen = start;
+
+	for (uint32_t i = 0; i < mm->spans.nr; i++) {
+		const struct span *s = &mm->spans.span[i];
+
+		if (s->end <= seen || s->start >= end || (s->kind != AREA_MANAGED && s->kind != AREA_READONLY))
+			continue;
+		lock_acquire(&mm->lock);
+		range_gone(mm, seen, s->start);
+		lock_release(&mm->lock);
+		seen = s->end;
+	}
+	lock_acquire(&mm->lock);
+	range_gone(mm, seen, min_u64(end, UINT64_MAX - HUGE_SIZE_));
+	lock_release(&mm->lock);
+}
+
 int adopt_all(struct mm *mm, uint64_t *unmanaged)
 {
-	uint64_t seen = 0;
 	int err = spans_load(mm);
 
 	node_rest(mm->nodes);
 	if (!err)
-		observe(mm);
-	if (!err)
 		err = exclude_refresh(mm);
-	for (uint32_t i = 0; i < mm->spans.nr && !err; i++) {
-		const struct span *s = &mm->spans.span[i];
-
-		if (s->kind == AREA_MANAGED || s->kind == AREA_READONLY) {
-			lock_acquire(&mm->lock);
-			range_gone(mm, seen, s->start);
-			lock_release(&mm->lock);
-			seen = s->end;
-		}
-		err = adopt_span(mm, s, unmanaged);
-	}
-	if (!err) {
-		lock_acquire(&mm->lock);
-		range_gone(mm, seen, UINT64_MAX - HUGE_SIZE_);
-		lock_release(&mm->lock);
-		observe(mm);
-	}
+	if (err)
+		return err;
+	gaps_gone(mm, 0, UINT64_MAX);
+	observe(mm); /* after the gaps: what has been mapped since is known by its touches only */
+	for (uint32_t i = 0; i < mm->spans.nr && !err; i++)
+		err = adopt_span(mm, &mm->spans.span[i], unmanaged);
+	observe(mm);
 	return err;
 }

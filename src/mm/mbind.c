@@ -30,7 +30,8 @@ static void on_touch(void *arg, const struct touch *t)
 		return;
 	span = span_find(mm, addr);
 	page = page_find(&mm->pt, addr);
-	if (!span || (span->kind != AREA_MANAGED && span->kind != AREA_READONLY) || departed(&mm->place, t))
+	/* without a span: mapped since the mappings were looked at; the next look finds out whether it is ours */
+	if ((span && span->kind != AREA_MANAGED && span->kind != AREA_READONLY) || departed(&mm->place, t))
 		return;
 	if (page && page->flags & PG_LRU && page->want == WANT_UNSURE) {
 		page_gone(mm, page);
@@ -82,8 +83,10 @@ static int settle(struct mm *mm, uint64_t start, uint64_t end)
 {
 	int err = spans_load(mm);
 
-	if (!err)
-		observe(mm);
+	if (err)
+		return err;
+	gaps_gone(mm, start, end);
+	observe(mm);
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++)
 		err = adopt_part(mm, &mm->spans.span[i], start, end);
 	observe(mm); /* what was found has been touched before now */

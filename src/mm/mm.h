@@ -246,6 +246,8 @@ int excluded_at(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- adopt.c ---- */
 
+/* Nothing of ours is between the mappings as they were last looked at. migrate lock held, spans loaded. */
+void gaps_gone(struct mm *mm, uint64_t start, uint64_t end);
 /* Look at all memory: enter what is present in the books, drop what is not. 0 or -ENOMEM. Counts unmanaged pages if asked. */
 int adopt_all(struct mm *mm, uint64_t *unmanaged);
 /* The same for the pages of one range only. */
