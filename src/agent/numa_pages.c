@@ -6,10 +6,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define CHUNK 8192UL
+#define CHUNK 6144UL
+#define SEEN 16384U		/* slots: a power of two, more than twice CHUNK */
 #define KERNEL_NODES 1024
-
-_Static_assert(CHUNK * (sizeof(void *) + 2 * sizeof(int)) <= GW_BUFFER_SMALL, "a chunk fits a buffer");
 
 /* ---- which process ---- */
 
@@ -47,7 +46,10 @@ static int may_access(long pid)
 struct chunk {
 	void *page[CHUNK];
 	int node[CHUNK], status[CHUNK];
+	uint16_t seen[SEEN];	/* pages of the group so far: their index + 1; 0: free */
 };
+
+_Static_assert(sizeof(struct chunk) <= GW_BUFFER_SMALL, "a chunk fits a buffer");
 
 struct moving {
 	struct gw_engine *e;
@@ -69,24 +71,59 @@ static int unmanaged_status(void *page, int wanted)
 	return status;
 }
 
-static int ask_engine(struct moving *m, uint64_t nr)
+static int ask_engine(struct moving *m, uint64_t first, uint64_t nr)
 {
 	struct chunk *c = m->chunk;
-	const int *nodes = m->nodes ? c->node : NULL;
+	const int *nodes = m->nodes ? c->node + first : NULL;
+	void **pages = c->page + first;
+	int *status = c->status + first;
 	struct gw_migrate_options opt = { .size = sizeof(opt),
 					  .flags = m->all ? GW_MIGRATE_BREAK_COW : GW_MIGRATE_PRIVATE };
 	long err;
 
-	err = m->pid ? gw_remote_move(m->e, (int)m->pid, nr, c->page, nodes, c->status, &opt)
-		     : gw_move_pages(m->e, nr, c->page, nodes, c->status, &opt);
+	err = m->pid ? gw_remote_move(m->e, (int)m->pid, nr, pages, nodes, status, &opt)
+		     : gw_move_pages(m->e, nr, pages, nodes, status, &opt);
 	if (err < 0)
 		return (int)err;
 	for (uint64_t i = 0; i < nr; i++) {
-		if (c->status[i] == -EACCES && !m->pid && (!nodes || nodes[i] || gw_query(m->e, c->page[i]) < 0))
-			c->status[i] = unmanaged_status(c->page[i], m->nodes ? c->node[i] : -1);
-		m->left += m->nodes && (c->status[i] == -EBUSY || c->status[i] == -ENOMEM || c->status[i] == -EAGAIN);
+		if (status[i] == -EACCES && !m->pid && (!nodes || nodes[i] || gw_query(m->e, pages[i]) < 0))
+			status[i] = unmanaged_status(pages[i], nodes ? nodes[i] : -1);
+		m->left += nodes && (status[i] == -EBUSY || status[i] == -ENOMEM || status[i] == -EAGAIN);
 	}
 	return 0;
+}
+
+/* Was the page of entry i asked for since entry first? */
+static bool seen_before(struct chunk *c, uint64_t i)
+{
+	uint64_t page = (uint64_t)c->page[i] / GW_PAGE_SIZE;
+	uint32_t slot = (uint32_t)(page * 0x9e3779b97f4a7c15ULL >> 50);
+
+	for (; c->seen[slot]; slot = (slot + 1) % SEEN)
+		if ((uint64_t)c->page[c->seen[slot] - 1] / GW_PAGE_SIZE == page)
+			return true;
+	c->seen[slot] = (uint16_t)(i + 1);
+	return false;
+}
+
+/* In the order of the list: a page that is in it twice goes twice. */
+static int ask_in_order(struct moving *m, uint64_t nr)
+{
+	struct chunk *c = m->chunk;
+	uint64_t first = 0;
+	int err = 0;
+
+	if (!m->nodes)
+		return ask_engine(m, 0, nr);
+	memset(c->seen, 0, sizeof(c->seen));
+	for (uint64_t i = 0; i < nr && !err; i++) {
+		if (!seen_before(c, i))
+			continue;
+		err = ask_engine(m, first, i - first);
+		memset(c->seen, 0, sizeof(c->seen));
+		first = i--;
+	}
+	return err ? err : ask_engine(m, first, nr - first);
 }
 
 static int node_check(struct gw_engine *e, int node)
@@ -127,7 +164,7 @@ static int move_chunk(struct moving *m, uint64_t at, uint64_t nr)
 		return err ? err : move_chunk(m, at + nr / 2, nr - nr / 2);
 	}
 	if (good)
-		err = ask_engine(m, good);
+		err = ask_in_order(m, good);
 	if (!err && good && !write_user(m->status + at * 4, m->chunk->status, good * 4))
 		err = -EFAULT;
 	return err ? err : bad;

@@ -38,6 +38,7 @@ void mm_fork_prepare(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	lock_acquire(&mm->lock);
+	departures_take(mm); /* the child does not hear of them */
 	mm->forking = true;
 	mm->forker = (uint32_t)sys0(SYS_gettid);
 	lock_release(&mm->lock);
