@@ -15,6 +15,8 @@ GODWIT=${GODWIT:-$BUILD/godwit}
 calls=$BUILD/tests/calls
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
+mkdir -m 700 "$dir/runtime"
+export XDG_RUNTIME_DIR=$dir/runtime # some cases end processes by SIGKILL, which leave their sockets
 nr=0
 failed=0
 
