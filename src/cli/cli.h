@@ -199,6 +199,14 @@ int session_expect(struct session *s, enum ctl_type type, enum ctl_type other);
 /* Node lists as in numactl; CLI_FAILED after saying what is wrong with them. */
 int session_nodes(const struct session *s, const char *list, gw_nodemask *out);
 
+/* ---------------------------------------------------------------- job.c ---- */
+
+/*
+ * Ask for a job, and follow it until its RESULT is in the session's message; SIGINT, SIGTERM and SIGHUP ask for an
+ * early end. CLI_FAILED, or CLI_LEFT when it had begun, after saying why it broke off.
+ */
+int job_run(struct session *s, enum ctl_type type, const struct iovec *body, bool progress);
+
 /* ---------------------------------------------------------------- need.c ---- */
 
 /* One thing that migration needs, or wants, of the machine. */
