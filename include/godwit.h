@@ -287,6 +287,16 @@ gw_nodemask gw_nodes_allowed(struct gw_engine *e);
 long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
 		    struct gw_migrate_result *res);
 
+/* The same as a job. */
+int gw_job_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
+		 void (*kick)(void *arg), void *arg, struct gw_job **out);
+
+/*
+ * The nodes that are allowed have been these since the process began, as with the cpuset that a program is started in:
+ * nothing moves, and no policy is rebound. Before the first request. -EINVAL: no node, or an unknown one.
+ */
+int gw_nodes_inherit(struct gw_engine *e, gw_nodemask nodes);
+
 /*
  * The same of another process that has an engine, by its control socket (e is this process's own): as gw_migrate_pages() and gw_move_pages().
  * -ENXIO: it has none; -EPERM: it is another user's; -EINVAL: no such node there; and what the connection says.
@@ -451,7 +461,10 @@ int gw_tick(struct gw_engine *e, uint32_t ms, void (*fn)(struct gw_engine *e, vo
 int gw_control_open(struct gw_engine *e);
 int gw_control_close(struct gw_engine *e);
 
-/* Unlink the control socket of this process, if any: for the last moment before _exit(). Async-signal-safe. */
+/*
+ * Unlink the control socket of this process, if any, and its entry in a group: for the last moment before _exit().
+ * Async-signal-safe.
+ */
 void gw_control_unlink(void);
 
 #ifdef __cplusplus

@@ -194,8 +194,9 @@ static int run_set_home(struct gw_job *job)
 static int run_allow(struct gw_job *job)
 {
 	job->left = do_allow_nodes(&job->e->mm, job->to, job->flag, &job->rq);
-	if (!job->left)
-		job->left = (long)job->progress.failed_pages;
+	if (job->left)
+		return (int)job->left;
+	job->left = (long)job->progress.failed_pages;
 	return 0;
 }
 
@@ -381,13 +382,19 @@ gw_nodemask gw_nodes_allowed(struct gw_engine *e)
 	return place_allowed(&e->mm);
 }
 
-long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
-		    struct gw_migrate_result *res)
+static bool known_nodes(struct gw_engine *e, gw_nodemask nodes)
+{
+	int nr = gw_node_count(e);
+
+	return nodes && (nr == 64 || !(nodes >> nr));
+}
+
+int gw_job_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
+		 void (*kick)(void *arg), void *arg, struct gw_job **out)
 {
 	struct gw_job *job;
-	int nr = gw_node_count(e), err;
 
-	if (!nodes || (nr < 64 && nodes >> nr) || (res && res->size < sizeof(*res)))
+	if (!known_nodes(e, nodes))
 		return -EINVAL;
 	job = job_take(e, opt);
 	if (!job)
@@ -395,8 +402,34 @@ long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const st
 	job->run = run_allow;
 	job->to = nodes;
 	job->flag = follow;
-	err = job_start(job);
+	job->kick = kick;
+	job->kick_arg = arg;
+	*out = job;
+	return job_start(job);
+}
+
+long gw_nodes_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
+		    struct gw_migrate_result *res)
+{
+	struct gw_job *job;
+	int err;
+
+	if (res && res->size < sizeof(*res))
+		return -EINVAL;
+	err = gw_job_allow(e, nodes, follow, opt, NULL, NULL, &job);
 	return err ? err : job_end_wait(job, res);
+}
+
+int gw_nodes_inherit(struct gw_engine *e, gw_nodemask nodes)
+{
+	uint64_t signals;
+
+	if (!known_nodes(e, nodes))
+		return -EINVAL;
+	signals = program_acquire(&e->mm);
+	e->mm.place.allowed = nodes;
+	program_release(&e->mm, signals);
+	return 0;
 }
 
 /* ---- threads ---- */

@@ -409,9 +409,10 @@ int do_set_home(struct mm *mm, uint32_t tid, int home)
 	return err;
 }
 
+/* The same nodes again: pages that stayed behind the last time, if any, are where they may not be. */
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq)
 {
-	uint64_t before;
+	uint64_t before, from;
 	int err;
 
 	lock_acquire(&mm->migrate);
@@ -422,5 +423,6 @@ int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request 
 		place_rebind(mm, allowed);
 	lock_release(&mm->lock);
 	lock_release(&mm->migrate);
-	return err || !follow || before == allowed ? err : do_migrate_pages(mm, before, allowed, rq);
+	from = before == allowed ? nodes_all(mm->nodes) & ~allowed : before;
+	return err || !follow || !from ? err : do_migrate_pages(mm, from, allowed, rq);
 }

@@ -7,7 +7,7 @@
 
 uint64_t place_allowed(const struct mm *mm)
 {
-	uint64_t all = mm->nodes->nr >= 64 ? ~0ULL : (1ULL << mm->nodes->nr) - 1;
+	uint64_t all = nodes_all(mm->nodes);
 
 	return mm->place.allowed ? mm->place.allowed & all : all;
 }

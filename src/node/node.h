@@ -97,6 +97,11 @@ uint32_t node_host_cpus(void);
 void node_share_cpus(struct node_table *t);
 /* -EINVAL: no such CPU. */
 int node_of_cpu(const struct node_table *t, int cpu);
+/* The mask of all that there are. */
+static inline uint64_t nodes_all(const struct node_table *t)
+{
+	return t->nr >= NODE_MAX ? ~0ULL : (1ULL << t->nr) - 1;
+}
 /* 10 to itself, else the larger of the two from node 0. -ENODEV. */
 int node_distance(const struct node_table *t, int from, int to);
 /* The node of mask that is nearest to another, which may be in it; equal ones in the kernel's order. -1: mask is empty. */
