@@ -48,7 +48,8 @@ ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
 # What of the topology the command has too.
 TOPOLOGY_PURE := $(addprefix src/topology/,area.c text.c sweep.c) src/base/str.c
 CONTROL_SRC := $(wildcard src/control/*.c)
-CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c) $(TOPOLOGY_PURE)
+CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c src/control/group*.c) $(TOPOLOGY_PURE) \
+	   src/base/clock.c
 # What unit tests may reach: everything but the interposers, and the simulated world.
 # Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
 INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c)))

@@ -462,6 +462,16 @@ int gw_control_open(struct gw_engine *e);
 int gw_control_close(struct gw_engine *e);
 
 /*
+ * Find the group that this process is a member of (see godwit(1), GROUPS): by its process id, when it was a member
+ * before execve(); else its parent's, when it is younger than that one's membership; else the one named by saved. Its
+ * nodes are the ones allowed from now on, as with gw_nodes_inherit(), and gw_control_open() makes the process a member.
+ * saved, or NULL: GW_GROUP_SAVED bytes behind "GODWIT_GROUP=" where the engine keeps the name, for what the program
+ * executes; in memory that is not managed and stays. Returns 0, also without a group, or -errno.
+ */
+#define GW_GROUP_SAVED 63
+int gw_group_inherit(struct gw_engine *e, char *saved);
+
+/*
  * Unlink the control socket of this process, if any, and its entry in a group: for the last moment before _exit().
  * Async-signal-safe.
  */

@@ -109,11 +109,15 @@ static int set_preload(const char *engine)
 static int set_environment(const struct cli_args *args, const char *engine, const char *nodes)
 {
 	const struct cli_value *stall = args_value(args, OPT_MAX_STALL, 0);
-	char policy[GW_POLICY_SAVED + 1]; /* room for it: engines write theirs here, for what is executed next */
+	/* room for them: engines write theirs here, for what is executed next */
+	char policy[GW_POLICY_SAVED + 1], group[GW_GROUP_SAVED + 1];
 
 	memset(policy, ' ', GW_POLICY_SAVED);
 	policy[GW_POLICY_SAVED] = '\0';
+	memset(group, ' ', GW_GROUP_SAVED);
+	group[GW_GROUP_SAVED] = '\0';
 	if (set_preload(engine) || set_env("GODWIT_NODES", nodes) || set_env("GODWIT_POLICY", policy) ||
+	    set_env("GODWIT_GROUP", group) ||
 	    set_env("GODWIT_STALL_US", stall ? stall->text : NULL) ||
 	    set_env("GODWIT_FLAGS", args_has(args, OPT_NO_RECYCLE) ? "no-recycle" : NULL) ||
 	    set_env("GODWIT_QUIET", args_has(args, OPT_QUIET) ? "1" : NULL))

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * control - the socket between the godwit command and an engine. The door of its client and of the
- * paths that both ends agree on; the words are in protocol.h. The server's side is entered through
+ * paths that both ends agree on; the words are in protocol.h, what they share about groups in group.h. The server's side is entered through
  * gw_control_open() of <godwit.h>.
  */
 #ifndef GODWIT_CONTROL_H
 #define GODWIT_CONTROL_H
 
+#include "group.h"
 #include "protocol.h"
 #include <stdbool.h>
 #include <stddef.h>

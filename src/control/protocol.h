@@ -14,6 +14,7 @@
 #define CTL_MAGIC 0x54495747U	/* "GWIT" */
 #define CTL_VERSION 1U
 #define CTL_LEN_MAX (1U << 16)	/* longest message */
+#define CTL_GROUP_MAX (GW_GROUP_SAVED + 1)	/* a group's name, and its NUL */
 #define CTL_MOVE_MAX 2048U	/* entries of one MOVE message: split longer lists */
 
 /* In the upper half of a NUMA call's sixth argument: the engine's own, for the kernel. base's SYS_NUMA_REAL. */
@@ -28,13 +29,14 @@ enum ctl_type {
 	CTL_MOVE,		/* struct ctl_move, then ctl_move.count struct ctl_move_entry */
 	CTL_CANCEL,		/* no body, no answer of its own: the running job's RESULT comes early */
 	CTL_CALL,		/* struct ctl_call */
+	CTL_ALLOW,		/* struct ctl_allow: answered as MIGRATE */
 	/* engine to client */
 	CTL_HELLO_OK = 64,	/* struct ctl_hello */
 	CTL_STAT_OK,		/* struct ctl_stat */
 	CTL_AREA,		/* struct ctl_area: one for every mapping, then AREAS_END */
 	CTL_AREAS_END,		/* no body */
 	CTL_PROGRESS,		/* struct gw_migrate_result, about every 100 ms */
-	CTL_RESULT,		/* struct gw_migrate_result: the closing answer of MIGRATE */
+	CTL_RESULT,		/* struct gw_migrate_result: the closing answer of MIGRATE and ALLOW */
 	CTL_STATUS,		/* the closing answer of MOVE: struct ctl_status, then count int32_t */
 	CTL_ERROR,		/* struct ctl_error */
 	CTL_CALL_OK,		/* struct ctl_called: the closing answer of CALL */
@@ -69,6 +71,14 @@ struct ctl_area {
 struct ctl_migrate {
 	uint64_t from, to;	/* node masks */
 	struct gw_migrate_options opt;
+};
+
+struct ctl_allow {
+	uint64_t nodes;		/* the mask that is allowed from now on */
+	uint32_t follow;	/* 1: the pages move along */
+	uint32_t zero;
+	struct gw_migrate_options opt;
+	char group[CTL_GROUP_MAX];	/* of which the process is a member from now on; "": of none */
 };
 
 struct ctl_move {

@@ -177,6 +177,7 @@ void server_tick(struct gw_engine *e, void *arg)
 		s->tell_due = now + TICK_MS * 1000000ULL;
 	for (int i = 0; i < CLIENTS; i++)
 		look_after(&s->client[i], tell);
+	group_look_after(s);
 	if (!s->accepting && s->fd >= 0)
 		comer_settle(s);
 	crowd = !s->accepting && s->fd >= 0;
@@ -242,6 +243,7 @@ static int server_open(struct gw_engine *e, void *arg)
 	s->tick_ms = 0;
 	s->comer = -1;
 	s->lister = NULL;
+	s->own = NULL;
 	here.server = s;
 	here.pid = 0; /* in a forked child the path is still the parent's */
 	err = ctl_runtime_dir(dir, sizeof(dir), here.base, (uint32_t)sys0(SYS_geteuid), true);
@@ -254,7 +256,10 @@ static int server_open(struct gw_engine *e, void *arg)
 	if (s->fd < 0)
 		return s->fd;
 	s->accepting = true;
-	return gw_watch(e, s->fd, EPOLLIN, on_listen, s);
+	err = gw_watch(e, s->fd, EPOLLIN, on_listen, s);
+	if (!err)
+		group_join(s, dir);
+	return err;
 }
 
 int gw_control_open(struct gw_engine *e)
@@ -295,6 +300,8 @@ int gw_control_close(struct gw_engine *e)
 
 void gw_control_unlink(void)
 {
-	if (here.pid && here.pid == (int)sys0(SYS_getpid))
-		sys1(SYS_unlink, here.path);
+	if (!here.pid || here.pid != (int)sys0(SYS_getpid))
+		return;
+	group_exit();
+	sys1(SYS_unlink, here.path);
 }

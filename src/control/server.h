@@ -70,6 +70,7 @@ struct server {
 	uint64_t listed, listed_at;
 	uint64_t tickets;
 	struct client *client; /* CLIENTS of them */
+	struct gw_job *own; /* nobody's but ours: a change of the group that went by while it was joined; or NULL */
 };
 
 /* ---- server.c ---- */
@@ -82,6 +83,19 @@ void tick_set(struct server *s, uint32_t ms);
 void server_tick(struct gw_engine *e, void *arg);
 /* There is more to do for the client than its turn allows: at the next tick. */
 void put_off(struct client *c);
+
+/* ---- server_group.c ---- */
+
+/* The socket is open: be a member of the group, in a forked child of the parent's, with the nodes that it has now. */
+void group_join(struct server *s, const char *dir);
+/* A command has made us a member of this group, "": of none. */
+void group_told(const char *name);
+/* The process ends: so does its membership. Async-signal-safe. */
+void group_exit(void);
+/* The job is over: end it. */
+void group_look_after(struct server *s);
+/* Have all jobs' ends be seen at once: the argument is the server. On any engine thread. */
+void kick(void *arg);
 
 /* ---- server_client.c ---- */
 

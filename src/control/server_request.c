@@ -15,7 +15,7 @@ static int job_kicked(struct gw_engine *e, void *arg)
 	return 0;
 }
 
-static void kick(void *arg)
+void kick(void *arg)
 {
 	struct server *s = arg;
 
@@ -245,6 +245,16 @@ static void ask_migrate(struct client *c, const struct ctl_migrate *m)
 	job_begun(c, WISH_MIGRATE, gw_job_migrate(c->server->e, m->from, m->to, &m->opt, kick, c->server, &c->job));
 }
 
+static void ask_allow(struct client *c, const struct ctl_allow *a)
+{
+	struct gw_engine *e = c->server->e;
+
+	if (!memchr(a->group, 0, sizeof(a->group)) || (a->group[0] && !group_name_valid(a->group)))
+		reply_error(c, -EINVAL, "no name of a group");
+	else if (job_begun(c, WISH_MIGRATE, gw_job_allow(e, a->nodes, (int)a->follow, &a->opt, kick, c->server, &c->job)))
+		group_told(a->group);
+}
+
 static void ask_move(struct client *c, const struct ctl_move *m, uint32_t len)
 {
 	const struct ctl_move_entry *entry = (const void *)(m + 1);
@@ -297,13 +307,15 @@ static bool jobs_are_many(struct server *s)
 
 static bool wants_job(const struct ctl_header *h)
 {
-	return h->type == CTL_AREAS || h->type == CTL_MIGRATE || h->type == CTL_MOVE || h->type == CTL_CALL;
+	return h->type == CTL_AREAS || h->type == CTL_MIGRATE || h->type == CTL_MOVE || h->type == CTL_CALL ||
+	       h->type == CTL_ALLOW;
 }
 
 void ask(struct client *c, const struct ctl_header *h, const void *body)
 {
 	const struct ctl_migrate *migrate = body;
 	const struct ctl_move *move = body;
+	const struct ctl_allow *allow = body;
 
 	if (wants_job(h) && jobs_are_many(c->server))
 		reply_error(c, -EAGAIN, too_many);
@@ -315,6 +327,8 @@ void ask(struct client *c, const struct ctl_header *h, const void *body)
 		ask_areas(c);
 	else if (h->type == CTL_MIGRATE && h->len == sizeof(*migrate) && options_fit(&migrate->opt))
 		ask_migrate(c, migrate);
+	else if (h->type == CTL_ALLOW && h->len == sizeof(*allow) && options_fit(&allow->opt))
+		ask_allow(c, allow);
 	else if (h->type == CTL_MOVE && h->len >= sizeof(*move) && options_fit(&move->opt))
 		ask_move(c, move, h->len);
 	else if (h->type == CTL_CALL && h->len == sizeof(struct ctl_call))

@@ -6,6 +6,7 @@
  * GODWIT_STALL_US  bound of the window
  * GODWIT_FLAGS     no-recycle
  * GODWIT_POLICY    the memory policy of the thread that became this program, see gw_policy_save()
+ * GODWIT_GROUP     the group of the process that made this one, see gw_group_inherit()
  * GODWIT_QUIET     say nothing when the engine cannot start
  */
 #include "preload/preload.h"
@@ -87,6 +88,7 @@ static void start(void)
 	const char *nodes = getenv("GODWIT_NODES"), *stall = getenv("GODWIT_STALL_US"), *flags = getenv("GODWIT_FLAGS");
 	struct gw_options opt = { .size = sizeof(opt), .forked = forked };
 	struct gw_engine *e;
+	char *group = getenv("GODWIT_GROUP");
 	int err, saved = errno; /* the program's: it may look at it in the first line of main() */
 
 	if (!nodes)
@@ -98,6 +100,8 @@ static void start(void)
 		say("cannot start the engine", err);
 	} else {
 		err = add_nodes(e, nodes);
+		if (!err)
+			err = gw_group_inherit(e, group && strlen(group) == GW_GROUP_SAVED ? group : NULL);
 		if (!err)
 			err = gw_policy_load(e, getenv("GODWIT_POLICY") ? getenv("GODWIT_POLICY") : "");
 		if (!err)

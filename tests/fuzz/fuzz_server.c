@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "control/protocol.h"
+#include "policy/policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -235,6 +236,31 @@ int gw_job_areas(struct gw_engine *e, int (*fn)(const struct gw_area *area, void
 	return err;
 }
 
+int gw_job_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
+		 void (*kick)(void *arg), void *arg, struct gw_job **out)
+{
+	(void)follow;
+	must(e == engine);
+	return !nodes || nodes >> 2 ? -EINVAL : job_begin(opt, kick, arg, out);
+}
+
+gw_nodemask gw_nodes_allowed(struct gw_engine *e)
+{
+	must(e == engine);
+	return 3;
+}
+
+int gw_nodes_inherit(struct gw_engine *e, gw_nodemask nodes)
+{
+	must(e == engine && nodes);
+	return 0;
+}
+
+int gw_nodes_parse(const char *list, int nr_nodes, gw_nodemask *out)
+{
+	return nodelist_parse(list, nr_nodes, out);
+}
+
 int gw_job_progress(struct gw_job *job, struct gw_migrate_result *res)
 {
 	must(job->used);
@@ -382,6 +408,7 @@ static void ask(struct peer *p, uint8_t what)
 		union {
 			struct ctl_migrate migrate;
 			struct ctl_call call;
+			struct ctl_allow allow;
 			struct {
 				struct ctl_move head;
 				struct ctl_move_entry entry[CTL_MOVE_MAX + 200];
@@ -400,6 +427,11 @@ static void ask(struct peer *p, uint8_t what)
 	if (m.head.type == CTL_MIGRATE) {
 		m.migrate = (struct ctl_migrate){ .from = 1, .to = 2, .opt = { .size = sizeof(m.migrate.opt) } };
 		m.head.len = sizeof(m.migrate);
+	}
+	if (m.head.type == CTL_ERROR && what / 7 % 2) {
+		m.head.type = CTL_ALLOW;
+		m.allow = (struct ctl_allow){ .nodes = 1, .opt = { .size = sizeof(m.allow.opt) }, .group = "group" };
+		m.head.len = sizeof(m.allow);
 	}
 	if (m.head.type == CTL_MOVE) {
 		memset(&m.move, 0, sizeof(m.move));
