@@ -43,6 +43,7 @@ enum cli_opt {
 	OPT_BATCH,
 	OPT_FORM,
 	OPT_QUERY,
+	OPT_NO_FOLLOW,
 };
 
 struct cli_option {
@@ -64,7 +65,10 @@ struct cli_command {
 	const struct cli_option *options;	/* ends with a NULL name; --json and --help are common to all */
 	int min, max;		/* operands; max -1: any number, and the first one ends the options */
 	int (*run)(const struct cli_args *args);
+	const struct cli_command *const *words;	/* or: commands of their own, called "NAME WORD"; ends with NULL */
 };
+
+#define CLI_MANY INT32_MAX	/* operands */
 
 struct cli_value {
 	const struct cli_option *option;
@@ -148,6 +152,9 @@ struct migration {
 
 void result_print(const struct migration *m);
 void result_print_json(const struct migration *m);
+/* The lines "stayed" alone: what and why. And what both have in JSON, without whose pages they were. */
+void result_print_failed(const struct gw_migrate_result *res, const char *title);
+void result_json(cJSON *object, const struct gw_migrate_result *res);
 /* One line on the terminal at stderr, rewritten each time. */
 void result_progress(const struct gw_migrate_result *res);
 void result_progress_end(void);
@@ -185,15 +192,26 @@ const char *user_name(unsigned int uid, char *buf, size_t len);
 /* A conversation with the engine of one process. */
 struct session {
 	int pid;
+	int patience_ms;		/* for the answer to a connection */
+	bool mute;			/* session_error() only keeps err */
+	int err;			/* what it said last */
+	struct place place;		/* where the socket is */
 	struct ctl_client client;
 	struct ctl_message msg;		/* the last answer */
 };
 
 /* Connect to the engine of the process named by text. Returns 0, or CLI_FAILED after saying why. */
 int session_open(struct session *s, const char *text);
+/*
+ * The same by number, where patience_ms and mute are the caller's. Without a word -ESRCH: there is no such process,
+ * -ENOENT: it has no engine; else CLI_FAILED.
+ */
+int session_try(struct session *s, int pid);
 void session_close(struct session *s);
+/* Read a process id. 0, or CLI_FAILED after saying that it is none. */
+int session_pid(const char *text, int *pid);
 /* Say what a client function's error means. Returns CLI_FAILED. */
-int session_error(const struct session *s, int err);
+int session_error(struct session *s, int err);
 /* Receive the next message, which must be of type, or of other if that is not 0. 0 or CLI_FAILED. */
 int session_expect(struct session *s, enum ctl_type type, enum ctl_type other);
 /* Node lists as in numactl; CLI_FAILED after saying what is wrong with them. */
@@ -206,6 +224,80 @@ int session_nodes(const struct session *s, const char *list, gw_nodemask *out);
  * early end. CLI_FAILED, or CLI_LEFT when it had begun, after saying why it broke off.
  */
 int job_run(struct session *s, enum ctl_type type, const struct iovec *body, bool progress);
+
+/* ---------------------------------------------------------------- group.c ---- */
+
+enum member_state {
+	MEMBER_NEW,		/* not told yet */
+	MEMBER_TOLD,		/* its engine has done what was asked */
+	MEMBER_ENDED,		/* the process is gone */
+	MEMBER_NO_ENGINE,	/* it has become a program without one */
+	MEMBER_SILENT,		/* it has not, and why was said */
+};
+
+struct member {
+	struct group_member who;
+	enum member_state state;
+	uint32_t nr_nodes;		/* of its own; valid after member_open(), as is command */
+	gw_nodemask nodes;		/* what the group's list comes down to */
+	struct gw_migrate_result res;	/* of MEMBER_TOLD */
+	char command[64];
+	uint64_t pages[GW_MAX_NODES];
+};
+
+/* A group, or one to be; begins as GROUP_INIT. */
+struct group {
+	int dir, turn;			/* -1: none */
+	struct place place;
+	char name[CTL_GROUP_MAX];
+	char list[GROUP_LIST_MAX];	/* its nodes as they were given */
+	struct member *members;		/* in the order of their pids after group_list() */
+	int nr, room;
+};
+
+#define GROUP_INIT { .dir = -1, .turn = -1 }
+
+/* What members are told. */
+struct group_change {
+	bool leave;		/* they are members no more */
+	bool follow;
+	bool progress;
+	struct gw_migrate_options opt;
+};
+
+/* These return 0, or CLI_FAILED after saying why. */
+
+/* Look at the groups of a place, as the user whose place it is. */
+int group_open(struct group *g, const struct place *place, bool make);
+void group_close(struct group *g);
+/* Wait for the turn; .turn stays -1 when there is no group at all. */
+int group_turn(struct group *g, bool make);
+/* For a few changes of what is in the directory. */
+int group_lock(struct group *g);
+void group_unlock(struct group *g);
+/* The group's list and those of its members that are not known yet. */
+int group_list(struct group *g);
+/* A process that may become a member. */
+int group_add(struct group *g, int pid);
+
+struct member *group_find(struct group *g, int pid);
+bool member_lives(const struct member *m);
+/* All groups in the order of their names, also those that end meanwhile. */
+int groups_each(int dir, int (*fn)(int dir, const char *name, void *arg), void *arg);
+/* Take out members that were killed, and groups that have lost their last one so. Lock held. */
+void groups_prune(int dir);
+/* The same of a place, if it is the caller's own and nobody holds the lock. */
+void groups_prune_place(const struct place *place);
+
+/*
+ * Connect to a member's engine, waiting for that of a program that is just starting. MEMBER_NEW: done; else it was
+ * said why not, unless it has ended, or patience_ms is less than SESSION_TIMEOUT_MS.
+ */
+enum member_state member_open(struct session *s, struct member *m, int patience_ms);
+/* What a list comes down to for an open member. */
+int member_nodes(struct member *m, const char *list);
+/* Have the member do it; .state and .res say how that went. */
+void member_tell(struct member *m, const struct group *g, const struct group_change *change);
 
 /* ---------------------------------------------------------------- need.c ---- */
 
@@ -272,5 +364,6 @@ void supervisor_serve(int listener);
 /* ---------------------------------------------------------------- commands ---- */
 
 extern const struct cli_command cli_check, cli_run, cli_ps, cli_maps, cli_move, cli_migrate, cli_stat;
+extern const struct cli_command cli_group, cli_group_show;
 
 #endif

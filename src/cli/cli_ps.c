@@ -168,8 +168,10 @@ static int run(const struct cli_args *args)
 	struct place places[PLACES_MAX];
 	int nr = places_of_all(places);
 
-	for (int i = 0; i < nr; i++)
+	for (int i = 0; i < nr; i++) {
 		scan_place(&scan, &places[i]);
+		groups_prune_place(&places[i]);
+	}
 	if (scan.nr == 0 && !scan.json)
 		puts("no managed process: start one with 'godwit run -- CMD'");
 	return CLI_DONE;

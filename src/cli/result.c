@@ -77,7 +77,7 @@ uint64_t result_pages_left(const struct gw_migrate_result *res)
 
 /* ---------------------------------------------------------------- text ---- */
 
-static void print_failed(const struct gw_migrate_result *res, const char *title)
+void result_print_failed(const struct gw_migrate_result *res, const char *title)
 {
 	char name[ERRNO_TEXT];
 
@@ -157,7 +157,7 @@ void result_print(const struct migration *m)
 		print_would(m->res, from, to);
 	else
 		print_moved(m, from, to);
-	print_failed(m->res, is_dry(m) ? "would stay" : "stayed");
+	result_print_failed(m->res, is_dry(m) ? "would stay" : "stayed");
 	print_unmanaged(m->res);
 }
 
@@ -197,15 +197,10 @@ static void json_windows(cJSON *object, const struct gw_migrate_result *res)
 	json_add_us(object, "thp_stall_us_p999", res->thp_stall_ns_p999);
 }
 
-void result_print_json(const struct migration *m)
+void result_json(cJSON *object, const struct gw_migrate_result *res)
 {
-	const struct gw_migrate_result *res = m->res;
-	char from[NODES_TEXT], to[NODES_TEXT], name[ERRNO_TEXT];
-	cJSON *object = json_object();
+	char name[ERRNO_TEXT];
 
-	json_add_u64(object, "pid", (uint64_t)m->pid);
-	json_add_text(object, "from", nodes_text(m->from, from));
-	json_add_text(object, "to", nodes_text(m->to, to));
 	json_pages(object, res);
 	json_add_u64(object, "bytes", res->pages_moved * GW_PAGE_SIZE);
 	json_add_real(object, "seconds", (double)res->ns / 1e9, 9);
@@ -218,11 +213,22 @@ void result_print_json(const struct migration *m)
 	json_add_text(object, "form", form_text(res->form_last));
 	json_add_u64(object, "verify_errors", res->verify_errors);
 	json_add_bool(object, "cancelled", res->state == 2);
-	json_add_bool(object, "dry_run", is_dry(m));
 	if (res->error)
 		json_add_text(object, "error", errno_name(res->error, name));
 	else
 		json_add_null(object, "error");
+}
+
+void result_print_json(const struct migration *m)
+{
+	char from[NODES_TEXT], to[NODES_TEXT];
+	cJSON *object = json_object();
+
+	json_add_u64(object, "pid", (uint64_t)m->pid);
+	json_add_text(object, "from", nodes_text(m->from, from));
+	json_add_text(object, "to", nodes_text(m->to, to));
+	result_json(object, m->res);
+	json_add_bool(object, "dry_run", is_dry(m));
 	json_print(object, stdout);
 }
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int parse_pid(const char *text, int *pid)
+int session_pid(const char *text, int *pid)
 {
 	char *end;
 	unsigned long number;
@@ -30,7 +30,7 @@ static int find_process(int pid, unsigned int *uid)
 	int err = process_owner(pid, uid);
 
 	if (err == -ENOENT)
-		return say_error("no process %d", pid);
+		return -ESRCH;
 	if (err)
 		return say_error("PID %d is another user's: run godwit as root or as that user", pid);
 	if (geteuid() != 0 && geteuid() != *uid)
@@ -53,7 +53,7 @@ static int try_place(struct session *s, const struct place *place)
 	if (!err)
 		err = ctl_socket_path(path, sizeof(path), place->base, s->pid);
 	if (!err)
-		err = ctl_connect(&s->client, path, s->pid, SESSION_TIMEOUT_MS, &s->msg);
+		err = ctl_connect(&s->client, path, s->pid, s->patience_ms, &s->msg);
 	if (err == -ECONNREFUSED || err == -ENOTSOCK || err == -ENAMETOOLONG)
 		return -ENOENT;
 	if (err == -ESRCH)
@@ -72,23 +72,45 @@ static int connect_somewhere(struct session *s, unsigned int uid)
 	for (int i = 0; i < nr; i++) {
 		int err = try_place(s, &places[i]);
 
+		s->place = places[i];
 		if (err != -ENOENT)
 			return err ? CLI_FAILED : 0;
 	}
-	return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD'", s->pid);
+	return -ENOENT;
+}
+
+int session_try(struct session *s, int pid)
+{
+	unsigned int uid;
+	int err;
+
+	s->pid = pid;
+	s->client.fd = -1;
+	s->err = 0;
+	err = find_process(pid, &uid);
+	if (!err)
+		err = connect_somewhere(s, uid);
+	if (err || s->client.hello.pid == (uint32_t)pid)
+		return err;
+	session_close(s);
+	return say_error("PID %d's socket is answered by PID %u: ask that one", pid, s->client.hello.pid);
 }
 
 int session_open(struct session *s, const char *text)
 {
-	unsigned int uid;
+	int pid, err;
 
 	s->client.fd = -1;
-	if (parse_pid(text, &s->pid) || find_process(s->pid, &uid) || connect_somewhere(s, uid))
+	s->patience_ms = SESSION_TIMEOUT_MS;
+	s->mute = false;
+	if (session_pid(text, &pid))
 		return CLI_FAILED;
-	if (s->client.hello.pid == (uint32_t)s->pid)
-		return 0;
-	session_close(s);
-	return say_error("PID %d's socket is answered by PID %u: ask that one", s->pid, s->client.hello.pid);
+	err = session_try(s, pid);
+	if (err == -ESRCH)
+		return say_error("no process %d", pid);
+	if (err == -ENOENT)
+		return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD'", pid);
+	return err ? CLI_FAILED : 0;
 }
 
 void session_close(struct session *s)
@@ -110,10 +132,13 @@ static const struct {
 
 _Static_assert(SESSION_TIMEOUT_MS == 10000, "the text for ETIMEDOUT says so");
 
-int session_error(const struct session *s, int err)
+int session_error(struct session *s, int err)
 {
 	char name[ERRNO_TEXT];
 
+	s->err = err;
+	if (s->mute)
+		return CLI_FAILED;
 	if (err == -EREMOTEIO)
 		return say_error("PID %d: %s (%s)", s->pid, s->client.error.text,
 				 errno_name(s->client.error.err, name));

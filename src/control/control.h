@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * control - the socket between the godwit command and an engine. The door of its client and of the
- * paths that both ends agree on; the words are in protocol.h, what they share about groups in group.h. The server's side is entered through
- * gw_control_open() of <godwit.h>.
+ * paths that both ends agree on; the words are in protocol.h, and what stands in the runtime directory about groups in
+ * group.h. The server's side is entered through gw_control_open() of <godwit.h>.
  */
 #ifndef GODWIT_CONTROL_H
 #define GODWIT_CONTROL_H

@@ -26,9 +26,12 @@ bool group_name_valid(const char *name)
 {
 	size_t len = 0;
 
-	for (; name[len]; len++)
-		if (len == GW_GROUP_SAVED || !(plain_char(name[len]) || (len && (name[len] == '-' || name[len] == '.'))))
+	for (; name[len]; len++) {
+		bool inner = name[len] == '-' || name[len] == '.';
+
+		if (len == GW_GROUP_SAVED || !(plain_char(name[len]) || (len && inner)))
 			return false;
+	}
 	return len > 0;
 }
 
@@ -79,20 +82,26 @@ uint64_t ticks_now(void)
 static int stat_parse(const char *text, uint64_t *start, int *parent)
 {
 	const char *at = NULL;
-	uint64_t v = 0;
+	uint64_t field[23] = { 0 };
+	bool zombie;
 
 	for (const char *p = text; *p; p++)
 		at = *p == ')' ? p : at;
-	for (int field = 2; at && field < 22; field++) {
-		at = strchr(at, ' ');
-		at = at ? at + 1 : NULL;
-		if (at && field + 1 == 4) {
-			const char *number = at;
-
-			*parent = str_u64(&number, 10, &v) ? (int)v : 0;
-		}
+	if (!at || at[1] != ' ' || !at[2])
+		return -ESRCH;
+	zombie = at[2] == 'Z' || at[2] == 'X';
+	at += 3;
+	for (int i = 4; i <= 22; i++) {
+		if (*at++ != ' ')
+			return -ESRCH;
+		at += *at == '-';
+		if (!str_u64(&at, 10, &field[i]))
+			return -ESRCH;
 	}
-	return at && str_u64(&at, 10, start) ? 0 : -ESRCH;
+	*parent = (int)field[4];
+	*start = field[22];
+	/* its first thread may have ended before the others */
+	return zombie && field[20] <= 1 ? -ESRCH : 0;
 }
 
 int process_times(int pid, uint64_t *start, int *parent)

@@ -57,7 +57,7 @@ int group_members(int dir, const char *name, int (*fn)(const struct group_member
 /* Lock held. The group is no more, if nobody is in it. */
 void group_end(int dir, const char *name);
 
-/* When process pid (0: the caller) began, and its parent. -ESRCH, or what open(2) says. */
+/* When process pid (0: the caller) began, and its parent. -ESRCH: it has ended; or what open(2) says. */
 int process_times(int pid, uint64_t *start, int *parent);
 /* Now, in clock ticks since boot. */
 uint64_t ticks_now(void);

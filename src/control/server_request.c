@@ -247,11 +247,15 @@ static void ask_migrate(struct client *c, const struct ctl_migrate *m)
 
 static void ask_allow(struct client *c, const struct ctl_allow *a)
 {
-	struct gw_engine *e = c->server->e;
+	struct server *s = c->server;
+	int err;
 
-	if (!memchr(a->group, 0, sizeof(a->group)) || (a->group[0] && !group_name_valid(a->group)))
+	if (!memchr(a->group, 0, sizeof(a->group)) || (a->group[0] && !group_name_valid(a->group))) {
 		reply_error(c, -EINVAL, "no name of a group");
-	else if (job_begun(c, WISH_MIGRATE, gw_job_allow(e, a->nodes, (int)a->follow, &a->opt, kick, c->server, &c->job)))
+		return;
+	}
+	err = gw_job_allow(s->e, a->nodes, (int)a->follow, &a->opt, kick, s, &c->job);
+	if (job_begun(c, WISH_MIGRATE, err))
 		group_told(a->group);
 }
 

@@ -190,7 +190,7 @@ PY
 
 # ---------------------------------------------------------------- the command itself ----
 
-COMMANDS="check run ps maps migrate move stat"
+COMMANDS="check run ps maps migrate move stat group"
 
 test_command() {
 	local cmd
