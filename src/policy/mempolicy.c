@@ -133,9 +133,8 @@ void mpol_rebind(struct mempolicy *pol, uint64_t allowed)
 	if (pol->mode == MPOL_DEFAULT || pol->mode == MPOL_LOCAL || (!keeps_given(pol) && pol->given == allowed))
 		return;
 	if (pol->mode == MPOL_PREFERRED || pol->mode == MPOL_PREFERRED_MANY) {
-		/* as the kernel: these keep their nodes, and forget the mask that was given */
-		if (!keeps_given(pol))
-			pol->given = allowed;
+		/* as the kernel: these keep their nodes, and forget the mask that was given, whatever their flags */
+		pol->given = allowed;
 		return;
 	}
 	if (pol->flags & MPOL_F_STATIC_NODES) {
