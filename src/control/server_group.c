@@ -115,7 +115,8 @@ static int inherit(struct gw_engine *e, void *arg)
 	if (dir < 0)
 		return 0;
 	name_set("");
-	if (!self_read(&parent) && name_find(dir, parent, name))
+	/* mostly there are no groups */
+	if (!sys3(SYS_faccessat, dir, "groups", 0) && !self_read(&parent) && name_find(dir, parent, name))
 		nodes = nodes_now(e, dir, name);
 	if (nodes && !gw_nodes_inherit(e, nodes))
 		name_set(name);

@@ -213,6 +213,22 @@ test_command() {
 	godwit migrate --help
 	ok "the help of migrate names all its options" eval \
 		'for o in max-stall rate dry-run verify break-cow batch form quiet; do out_has "--$o" || exit 1; done'
+	for cmd in create add set show remove; do
+		godwit group "$cmd" --help
+		cp "$TMP/out" "$TMP/help"
+		godwit help group "$cmd"
+		ok "help group $cmd is what group $cmd --help prints, and shows the usage and --json" \
+			eval 'exits 0 && cmp -s "$TMP/help" "$TMP/out" && out_has "Usage: godwit group '"$cmd"'" && out_has --json'
+		refuses "group $cmd names an unknown option" "group $cmd: unknown option '--fly'" group "$cmd" --fly
+	done
+	for cmd in create add set remove; do
+		refuses "group $cmd without its operands shows its usage" "usage: godwit group $cmd" group "$cmd"
+	done
+	refuses "group show names an argument too many" "unexpected argument 'b'" group show a b
+	refuses "group set names an argument too many" "unexpected argument '1'" group set a 0 1
+	refuses "group names an unknown word" "group: unknown command 'fly'" group fly
+	godwit group
+	ok "group alone shows its usage, and exits with 1" eval 'exits 1 && [ ! -s "$TMP/out" ] && err_has "Usage: godwit group"'
 	refuses "an unknown command is named" "unknown command 'fly'" fly
 	refuses "help of an unknown command names it" "unknown command 'fly'" help fly
 	refuses "an unknown option before the command is named" "unknown option '--fly'" --fly

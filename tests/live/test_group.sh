@@ -80,7 +80,7 @@ def answer(word, *args):
                 os._exit(0)
             os.close(w)
             last.append((child, r))
-            time.sleep(0.005)
+            time.sleep(0.03)
         return str(len(last))
     if word == 'wait': os.wait()
     if word == 'reap':
@@ -103,8 +103,10 @@ declare -A pid in out
 # member NAME RUN-OPTION...: its pid in ${pid[NAME]}
 member()
 {
+	local to from
 	mkfifo "$dir/$1.in" "$dir/$1.out"
-	exec {in[$1]}<>"$dir/$1.in" {out[$1]}<>"$dir/$1.out"
+	exec {to}<>"$dir/$1.in" {from}<>"$dir/$1.out"
+	in[$1]=$to out[$1]=$from
 	timeout -s KILL 200 "${as[@]}" "$GODWIT" run -q "${@:2}" -- python3 "$dir/member.py" \
 		<"$dir/$1.in" >"$dir/$1.out" &
 	started+=($!)
@@ -156,13 +158,12 @@ answer()	# wanted, name, words...
 
 json()	# expression over d, the last output's first line, and lines, all of it
 {
-	python3 - "$1" "$dir/told" <<'PY'
+	python3 - "$1" "$dir/told" <<'PY' && return
 import json, sys
 lines = [json.loads(l) for l in open(sys.argv[2])]
 d = lines[0] if lines else None
 sys.exit(0 if eval('(' + sys.argv[1] + ')') else 1)
 PY
-	[ $? = 0 ] && return
 	note "not $1"
 	note_file "$dir/told"
 	return 1

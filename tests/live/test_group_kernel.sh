@@ -29,8 +29,8 @@ began() { timeout -s KILL 30 "$GODWIT" group create -q kernel 0-3 "$1" || bad=$(
 # As on the machine of the recording: a CPU each on nodes 0 and 1, and two nodes without.
 cpus=$(($(nproc --all) - 1))
 [ $cpus -gt 0 ] || { echo '1..0 # SKIP one CPU is not enough for two nodes with CPUs'; exit 0; }
-nodes=(--node ram,cpus=0 --node "ram,cpus=1-$cpus" --node ram --node ram)
-[ $cpus -gt 1 ] || nodes[3]=ram,cpus=1
+nodes=(--node "ram,cpus=0" --node "ram,cpus=1-$cpus" --node ram --node ram)
+[ $cpus -gt 1 ] || nodes[3]="ram,cpus=1"
 
 for what in ranges threads; do
 	play $what "$GODWIT" run -q "${nodes[@]}" -- "$BUILD/tests/allowed"
