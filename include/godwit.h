@@ -219,7 +219,8 @@ long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 /*
  * Move single pages, as move_pages(2): status[i] becomes the node of pages[i], or a negative errno:
  * -ENOENT not present, -EFAULT not mapped or the zero page, -EBUSY pinned or shared since a fork,
- * -EACCES not managed (file, shared), or asked to move and read-only or opted out, -ENODEV no such node, -ENOMEM node full.
+ * -EACCES not managed (file, shared), or asked to move and read-only or opted out, -ENODEV no such node, -ENOMEM node
+ * full.
  * nodes NULL: only ask. Returns 0, the number of pages not moved, or -errno.
  */
 long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
@@ -298,7 +299,8 @@ int gw_job_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struc
 int gw_nodes_inherit(struct gw_engine *e, gw_nodemask nodes);
 
 /*
- * The same of another process that has an engine, by its control socket (e is this process's own): as gw_migrate_pages() and gw_move_pages().
+ * The same of another process that has an engine, by its control socket (e is this process's own): as
+ * gw_migrate_pages() and gw_move_pages().
  * -ENXIO: it has none; -EPERM: it is another user's; -EINVAL: no such node there; and what the connection says.
  */
 long gw_remote_migrate(struct gw_engine *e, int pid, gw_nodemask from, gw_nodemask to, struct gw_migrate_result *res);

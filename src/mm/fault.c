@@ -55,8 +55,9 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	}
 	mm->stats.faults_filled++;
 	/* where it matters who touched it, the record of the touch enters it */
-	if (!mm->forking && ev->write && !__atomic_load_n(&mm->observed, __ATOMIC_RELAXED) && !node_any_host(mm->nodes) && !region_owns(mm->region, ev->addr, ev->addr + 1) &&
-	    (!page || !page->refs))
+	if (mm->forking || !ev->write || __atomic_load_n(&mm->observed, __ATOMIC_RELAXED) || node_any_host(mm->nodes))
+		return;
+	if (!region_owns(mm->region, ev->addr, ev->addr + 1) && (!page || !page->refs))
 		page_enter(mm, ev->addr, NODE_BY_POLICY, PG_FRESH);
 }
 

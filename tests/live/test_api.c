@@ -356,7 +356,7 @@ static void unmanaged_kinds(struct gw_engine *e)
 	tap(file != MAP_FAILED && move_one(e, file, 1) == -EACCES && ask_one(e, file) == -EACCES,
 	    "a private file mapping is -EACCES");
 	tap(move_one(e, shared, 1) == -EACCES && ask_one(e, shared) == -EACCES, "shared memory is -EACCES");
-	tap(move_one(e, ro, 1) == -EACCES && ask_one(e, ro) == 0, "read-only memory has a node and stays there: -EACCES");
+	tap(move_one(e, ro, 1) == -EACCES && ask_one(e, ro) == 0, "read-only memory stays on its node: -EACCES");
 	migrate(e, 0, 1, &dry, &then);
 	tap(then.unmanaged[GW_UNMANAGED_READONLY] == res.unmanaged[GW_UNMANAGED_READONLY] + 16 &&
 		    then.pages_total == res.pages_total - 16,

@@ -31,7 +31,7 @@ answers()	# nodes
 		$NUMA_CALLS "$1"
 	else
 		# as the machines of the records: a CPU on each of the first two, however many there are here
-		local nodes=(--node ram,cpus=0 --node ram,cpus=1-1023 --node ram --node ram)
+		local nodes=(--node 'ram,cpus=0' --node 'ram,cpus=1-1023' --node ram --node ram)
 		# shellcheck disable=SC2086 # words
 		timeout -k 5 240 "$GODWIT" run -q "${nodes[@]:0:2*$1}" -- "$calls" ${NUMA_GROUPS-}
 	fi
