@@ -406,10 +406,11 @@ static void batch_verify(struct mm *mm, struct batch *b, struct progress *p)
 
 static void page_lost(struct mm *mm, struct batch *b, uint32_t i)
 {
-	int err = mm->mmu->ops->poison(mm->mmu, b->addr[i]);
+	int err;
 
+	mm->stats.poisoned++; /* before anybody can meet it */
+	err = mm->mmu->ops->poison(mm->mmu, b->addr[i]);
 	b->state[i] = SLOT_GONE;
-	mm->stats.poisoned++;
 	base_log("a page could not be brought back: its next touch is SIGBUS",
 		 err ? " (and could not be poisoned)" : "");
 }
