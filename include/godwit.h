@@ -340,12 +340,15 @@ void gw_thread_leave(struct gw_engine *e);
 long gw_mremap(struct gw_engine *e, void *addr, size_t old_len, size_t new_len, int flags, void *new_addr);
 
 /*
- * The program of e (NULL: of this process's engine, if there is one) has unmapped a range or mapped another thing over
+ * The program has, after since, unmapped a range or mapped another thing over
  * it, or (unmapped 0) has discarded its pages: what is there next is new, and is charged to the node that its policy
  * says. The engine need not be told, but then takes a page that is there again for the one of before. Where
  * libgodwit.so is linked or preloaded munmap(), mmap() and madvise() do this by themselves. Async-signal-safe.
  */
-void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped);
+void gw_discard(const void *addr, size_t len, int unmapped, uint64_t since);
+
+/* For since: asked just before that system call. 0: the engine knows of nothing that could go. */
+uint64_t gw_discard_time(void);
 
 /*
  * ioctl(2) of a userfaultfd of the program's own: a range that the engine just tracks would be refused (EBUSY), and

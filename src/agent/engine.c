@@ -29,13 +29,24 @@ struct gw_engine *gw_self(void)
 }
 
 /* Called at every mmap() and munmap(): what costs a system call comes last. */
-void gw_discard(struct gw_engine *e, const void *addr, size_t len, int unmapped)
+uint64_t gw_discard_time(void)
 {
-	uint64_t start = ALIGN_DOWN((uint64_t)addr, GW_PAGE_SIZE);
+	struct gw_engine *e = __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
 
-	e = e ? e : __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
-	if (e && !mm_knows_nothing(&e->mm) && engine_self() == e &&
-	    mm_discard(&e->mm, start, ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE), unmapped))
+	return e && !mm_knows_nothing(&e->mm) ? clock_ns() : 0;
+}
+
+void gw_discard(const void *addr, size_t len, int unmapped, uint64_t since)
+{
+	struct gw_engine *e = __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
+	struct departure d = { .start = ALIGN_DOWN((uint64_t)addr, GW_PAGE_SIZE),
+			       .end = ALIGN_UP((uint64_t)addr + len, GW_PAGE_SIZE),
+			       .unmapped = unmapped };
+
+	if (!e || mm_knows_nothing(&e->mm) || engine_self() != e || d.start >= d.end)
+		return;
+	d.time = since ? since : clock_ns();
+	if (mm_discard(&e->mm, &d))
 		touch_collect(e);
 }
 
@@ -82,6 +93,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
 	struct gw_engine *e = the_engine;
+	uint64_t signals;
 	int err;
 
 	/* only if this fork went through fork_prepare() */
@@ -95,6 +107,7 @@ static void fork_child(void)
 		touch_fork_child(e->mm.touches);
 	e->mm.observed = e->mm.place.complete = false;
 	e->pid = (uint32_t)sys0(SYS_getpid);
+	signals = e->mm.forker_signals;
 	e->mm.forking = false;
 	e->mm.lock = LOCK_INIT(RANK_MM);
 	exclude_fork_child(&e->mm);
@@ -105,6 +118,7 @@ static void fork_child(void)
 	err = service_start(e);
 	if (err)
 		__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
+	signals_restore(signals);
 	if (e->opt.forked)
 		e->opt.forked(e, err, e->opt.forked_arg);
 }

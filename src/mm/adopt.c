@@ -49,16 +49,20 @@ void page_gone(struct mm *mm, struct page *page)
 	}
 }
 
-/* Only for a page on an LRU: one on a migration's list cannot change its size there. */
+/* One on a migration's list cannot change its size there. */
 void page_split(struct mm *mm, struct page *page)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
+	bool listed = page->flags & PG_LRU;
 	int node = page->node;
 
-	BUG_ON(!(page->flags & PG_HUGE) || !(page->flags & PG_LRU));
+	BUG_ON(!(page->flags & PG_HUGE) || page->flags & (PG_ISOLATED | PG_LOCKED));
 	page_gone(mm, page);
-	for (uint32_t i = 0; i < LEAF_PAGES; i++)
-		page_enter(mm, addr + i * PAGE_SIZE_, node, 0);
+	for (uint32_t i = 0; i < LEAF_PAGES; i++) {
+		page = page_enter(mm, addr + i * PAGE_SIZE_, node, 0);
+		if (page && !listed)
+			lru_del(mm, page);
+	}
 }
 
 static void leaf_gone(struct mm *mm, uint64_t addr, uint64_t start, uint64_t end)
@@ -68,7 +72,7 @@ static void leaf_gone(struct mm *mm, uint64_t addr, uint64_t start, uint64_t end
 
 	if (head && head->flags & PG_HUGE) {
 		if (first > addr || last < addr + HUGE_SIZE_) {
-			if (head->flags & PG_LRU)
+			if (!(head->flags & (PG_ISOLATED | PG_LOCKED)))
 				page_split(mm, head);
 			else
 				page_gone(mm, head);
@@ -90,7 +94,7 @@ void range_gone(struct mm *mm, uint64_t start, uint64_t end)
 {
 	uint64_t at = start;
 
-	while (leaf_next(&mm->pt, &at, end)) {
+	while (start < end && leaf_next(&mm->pt, &at, end)) {
 		leaf_gone(mm, at, start, end);
 		at += HUGE_SIZE_;
 	}
@@ -135,7 +139,7 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	struct page *page = page_find(&mm->pt, addr);
 
 	if (page && page->flags & PG_HUGE) {
-		if (!(page->flags & PG_LRU))
+		if (page->flags & (PG_ISOLATED | PG_LOCKED) || !(page->flags & PG_PRESENT))
 			return 0;
 		page_split(mm, page);
 		page = page_find(&mm->pt, addr);
@@ -161,8 +165,10 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 	int node = node_at(mm, where);
 
 	if (page && page->flags & PG_HUGE) {
-		if (page->flags & PG_PRESENT)
+		if (page->flags & PG_PRESENT) {
+			page->want = page->want == WANT_UNSURE ? 0 : page->want;
 			unshelve(mm, page);
+		}
 		return 0;
 	}
 	for (uint32_t i = 0; page && i < LEAF_PAGES; i++)
@@ -174,7 +180,10 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 			break;
 		}
 	range_gone(mm, addr, addr + HUGE_SIZE_);
-	return page_enter(mm, addr, node, PG_HUGE) ? 0 : -ENOMEM;
+	page = page_enter(mm, addr, node, PG_HUGE);
+	if (page && mm->observed && node == NODE_BY_POLICY)
+		page->want = WANT_UNSURE;
+	return page ? 0 : -ENOMEM;
 }
 
 static int enter_run(struct mm *mm, const struct mmu_run *run, const int *where)

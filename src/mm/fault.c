@@ -243,7 +243,8 @@ void mm_drain_events_locked(struct mm *mm)
 	};
 	struct mmu_event ev;
 
-	departures_take(mm); /* before what is touched there now is entered */
+	if (!mm->forking)
+		departures_take(mm); /* before what is touched there now is entered */
 	for (int i = 0; i < DRAIN_MAX && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
 		mm->stats.events[ev.type]++;
 		handler[ev.type](mm, &ev);

@@ -17,13 +17,27 @@ static bool departed(const struct placement *p, const struct touch *t)
 	return false;
 }
 
+static void huge_touched(struct mm *mm, struct page *head, const struct touch *t)
+{
+	struct toucher who = toucher_of(mm, t->tid, (int)t->cpu);
+	uint64_t addr = page_addr(&mm->pt, head);
+	int node = place_interleaved(mm, addr) ? head->node : place_page(mm, addr, LEAF_PAGES, &who);
+
+	lru_del(mm, head);
+	node_uncharge(mm->nodes, head->node, LEAF_PAGES);
+	head->node = (uint8_t)node;
+	head->want = 0;
+	node_charge_force(mm->nodes, node, LEAF_PAGES);
+	lru_add(mm, head);
+}
+
 /* A page that is in the books for sure was touched before. */
 static void on_touch(void *arg, const struct touch *t)
 {
 	struct mm *mm = arg;
 	uint64_t addr = ALIGN_DOWN(t->addr, PAGE_SIZE_);
 	const struct span *span;
-	struct page *page;
+	struct page *page, *head;
 	struct toucher who;
 
 	if (t->type != TOUCH_PAGE)
@@ -33,11 +47,17 @@ static void on_touch(void *arg, const struct touch *t)
 	/* without a span: mapped since the mappings were looked at; the next look finds out whether it is ours */
 	if ((span && span->kind != AREA_MANAGED && span->kind != AREA_READONLY) || departed(&mm->place, t))
 		return;
+	head = page_find(&mm->pt, ALIGN_DOWN(addr, HUGE_SIZE_));
+	if (head && head->flags & PG_HUGE) {
+		if (head->flags & PG_LRU && head->want == WANT_UNSURE)
+			huge_touched(mm, head, t);
+		return;
+	}
 	if (page && page->flags & PG_LRU && page->want == WANT_UNSURE) {
 		page_gone(mm, page);
 		page = page_find(&mm->pt, addr);
 	}
-	if (page && (page->refs || page->flags & PG_HUGE))
+	if (page && page->refs)
 		return;
 	who = toucher_of(mm, t->tid, (int)t->cpu);
 	page = page_enter(mm, addr, place_page(mm, addr, 1, &who), 0);
@@ -45,25 +65,25 @@ static void on_touch(void *arg, const struct touch *t)
 		page->want = WANT_UNSURE;
 }
 
-/* migrate lock held, spans loaded. */
-void observe(struct mm *mm)
+void observe_locked(struct mm *mm)
 {
 	struct placement *p = &mm->place;
-	uint64_t now;
+	uint64_t now = clock_ns();
 
-	lock_acquire(&mm->lock);
-	departures_take(mm);
-	if (!mm->observed) {
-		lock_release(&mm->lock);
-		return;
-	}
-	now = clock_ns();
 	p->lost += touch_drain(mm->touches, on_touch, mm);
 	for (uint32_t i = 0; i < p->nr_departures;)
 		if (p->departure[i].time < now)
 			p->departure[i] = p->departure[--p->nr_departures];
 		else
 			i++;
+}
+
+void observe(struct mm *mm)
+{
+	lock_acquire(&mm->lock);
+	departures_take(mm);
+	if (mm->observed)
+		observe_locked(mm);
 	lock_release(&mm->lock);
 }
 
@@ -210,12 +230,14 @@ static int mbind_range(struct mm *mm, const struct mbind *ask, struct page_list 
 		return -EFAULT;
 	if (ask->flags & MPOL_MF_STRICT && !move && queue_pages_range(mm, ask, NULL))
 		return -EIO;
+	err = mm->mmu->ops->mark(mm->mmu, ask->start, ask->end - ask->start, ask->pol.mode != MPOL_DEFAULT);
+	if (err)
+		return err;
 	lock_acquire(&mm->lock);
 	err = range_set(mm, ask->start, ask->end, &ask->pol);
 	lock_release(&mm->lock);
 	if (err)
 		return err;
-	mm->mmu->ops->mark(mm->mmu, ask->start, ask->end - ask->start, ask->pol.mode != MPOL_DEFAULT);
 	if (move)
 		*stay = queue_pages_range(mm, ask, list);
 	return 0;
@@ -289,7 +311,7 @@ static void depart(struct mm *mm, const struct departure *d)
 	struct placement *p = &mm->place;
 
 	if (d->unmapped)
-		range_clear(mm, d->start, d->end);
+		range_left(mm, d->start, d->end, d->time);
 	else
 		discard_done(mm, d->start, d->end);
 	range_gone(mm, d->start, d->end);
@@ -309,33 +331,54 @@ void departures_take(struct mm *mm)
 	}
 }
 
-bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped)
+bool mm_discard(struct mm *mm, const struct departure *d)
 {
 	struct departures *q = &mm->place.departures;
-	struct departure d = { start, end, mm->observed ? clock_ns() : 0, unmapped };
 	uint64_t at = __atomic_load_n(&q->tail, __ATOMIC_RELAXED);
 
 	do {
 		if (at - __atomic_load_n(&q->head, __ATOMIC_ACQUIRE) >= DEPARTURES_MAX) {
-			uint64_t signals = program_acquire(mm);
+			uint64_t signals;
 
+			if (__atomic_load_n(&mm->forking, __ATOMIC_RELAXED))
+				return false; /* a fork has the lock, and may be this thread's; the next look finds out */
+			signals = program_acquire(mm);
 			departures_take(mm);
-			depart(mm, &d);
+			depart(mm, d);
 			program_release(mm, signals);
 			return true;
 		}
 	} while (!__atomic_compare_exchange_n(&q->tail, &at, at + 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	q->slot[at % DEPARTURES_MAX].what = d;
+	q->slot[at % DEPARTURES_MAX].what = *d;
 	__atomic_store_n(&q->slot[at % DEPARTURES_MAX].ready, at + 1, __ATOMIC_RELEASE);
 	return at % (DEPARTURES_MAX / 2) == DEPARTURES_MAX / 2 - 1;
+}
+
+#define DONTUNMAP 4 /* MREMAP_DONTUNMAP: the old mapping stays, empty */
+
+/* Books and policies after mremap() has gone well. An old length of 0 makes another mapping of shared memory: nothing moves. */
+static void follow_remap(struct mm *mm, uint64_t to, const long call[6])
+{
+	uint64_t from = (uint64_t)call[1], new_len = ALIGN_UP((uint64_t)call[3], PAGE_SIZE_),
+		 len = min_u64(ALIGN_UP((uint64_t)call[2], PAGE_SIZE_), new_len);
+	struct range_policy *r = len ? range_at(mm, from + len - PAGE_SIZE_, NULL) : NULL;
+	struct mempolicy last = r ? r->pol : (struct mempolicy){ .home = -1 };
+
+	if (to != from) {
+		range_gone(mm, to, to + new_len);
+		range_clear(mm, to, to + new_len);
+		books_follow(mm, from, from + len, to);
+		range_move(mm, from, to, len, call[4] & DONTUNMAP);
+	}
+	if (r && new_len > len) /* what has grown is the same mapping */
+		range_set(mm, to + len, to + new_len, &last);
 }
 
 /* mremap(): the books and the policies of what has moved go along; with nothing tracked and nothing in flight. */
 long mm_remap(struct mm *mm, const long call[6])
 {
-	uint64_t from = (uint64_t)call[1], len = ALIGN_UP(min_u64((uint64_t)call[2], (uint64_t)call[3]), PAGE_SIZE_);
+	uint64_t from = (uint64_t)call[1];
 	bool known = !mm_knows_nothing(mm) || mm->place.nr_changes;
-	uint64_t to;
 	long ret;
 
 	lock_acquire(&mm->migrate);
@@ -344,19 +387,8 @@ long mm_remap(struct mm *mm, const long call[6])
 		settle(mm, from, from + ALIGN_UP((uint64_t)call[2], PAGE_SIZE_));
 	ret = sys5(call[0], call[1], call[2], call[3], call[4], call[5]);
 	if (known && (ret >= 0 || ret < -4095)) {
-		struct range_policy *r;
-
-		to = (uint64_t)ret;
 		lock_acquire(&mm->lock);
-		if (to != from) {
-			range_gone(mm, to, to + ALIGN_UP((uint64_t)call[3], PAGE_SIZE_));
-			books_follow(mm, from, from + len, to);
-			range_move(mm, from, to, len);
-		}
-		/* what has grown is the same mapping */
-		r = range_at(mm, to + len - PAGE_SIZE_, NULL);
-		if (r && call[3] > call[2])
-			range_set(mm, to + len, to + ALIGN_UP((uint64_t)call[3], PAGE_SIZE_), &r->pol);
+		follow_remap(mm, (uint64_t)ret, call);
 		lock_release(&mm->lock);
 	}
 	lock_release(&mm->migrate);
@@ -371,8 +403,10 @@ static int settle_all(struct mm *mm)
 
 	if (mm->nodes->nr < 2)
 		return 0;
-	if (mm->observed && mm->place.complete) {
+	if (mm->observed && mm->place.complete && !mm->place.lost) {
 		err = spans_load(mm);
+		if (!err)
+			gaps_gone(mm, 0, UINT64_MAX);
 		observe(mm);
 		return err;
 	}

@@ -36,21 +36,29 @@ void mm_exit(struct mm *mm)
  */
 void mm_fork_prepare(struct mm *mm)
 {
+	uint64_t signals = signals_block(); /* until the fork is over: a handler may want the locks */
+
 	lock_acquire(&mm->migrate);
 	lock_acquire(&mm->lock);
-	departures_take(mm); /* the child does not hear of them */
-	mm->forking = true;
+	departures_take(mm); /* the child does not hear of them, nor of touches */
+	if (mm->observed)
+		observe_locked(mm);
+	__atomic_store_n(&mm->forking, true, __ATOMIC_RELAXED);
 	mm->forker = (uint32_t)sys0(SYS_gettid);
+	mm->forker_signals = signals;
 	lock_release(&mm->lock);
 }
 
 void mm_fork_parent(struct mm *mm)
 {
+	uint64_t signals = mm->forker_signals;
+
 	lock_acquire(&mm->lock);
 	mm->forking = false;
 	mm->stats.forks++;
 	lock_release(&mm->lock);
 	lock_release(&mm->migrate);
+	signals_restore(signals);
 }
 
 /* The parent's requests have lists of isolated pages that nobody will put back here. */

@@ -181,6 +181,7 @@ struct mm {
 	uint32_t users;			/* requests under way; atomic */
 	uint32_t pid;			/* immutable but for a fork */
 	uint32_t forker;		/* the thread that forks; with forking */
+	uint64_t forker_signals;	/* its mask, until the fork is over */
 	struct placement place;
 	struct touches *touches;	/* first touches, where it matters who touches; NULL: not observed */
 	bool observed;			/* ... now; protected by migrate */
@@ -259,7 +260,7 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end);
 int adopt_part(struct mm *mm, const struct span *s, uint64_t start, uint64_t end);
 /* The page left its address: off the books (on a migration's list: it goes when that is done). mm->lock held. */
 void page_gone(struct mm *mm, struct page *page);
-/* A huge page on an LRU that is not whole any more becomes 512 pages on its node. mm->lock held. */
+/* A huge page on no list of a migration that is not whole any more becomes 512 pages on its node. mm->lock held. */
 void page_split(struct mm *mm, struct page *page);
 /* A page is seen at addr: enter it, charged to node (or NODE_BY_POLICY), full or not. NULL: no memory for the books. mm->lock held. */
 struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags);
@@ -333,7 +334,9 @@ struct range_policy *range_at(const struct mm *mm, uint64_t addr, uint64_t *end)
 /* -ENOMEM: POLICIES_MAX. A policy of MPOL_DEFAULT clears. */
 int range_set(struct mm *mm, uint64_t start, uint64_t end, const struct mempolicy *pol);
 void range_clear(struct mm *mm, uint64_t start, uint64_t end);
-void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len);
+/* The range was unmapped at that time: policies from before go. */
+void range_left(struct mm *mm, uint64_t start, uint64_t end, uint64_t at);
+void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len, bool keep);
 /* Forget those whose mapping has gone. */
 void ranges_check(struct mm *mm, uint64_t start, uint64_t end);
 
@@ -363,6 +366,8 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home);
 void do_observe(struct mm *mm);
 /* The same. migrate lock held, spans loaded. */
 void observe(struct mm *mm);
+/* The same with mm->lock held, of first touches only. */
+void observe_locked(struct mm *mm);
 int do_set_policy(struct mm *mm, uint32_t tid, const struct mempolicy *pol);
 int do_set_home(struct mm *mm, uint32_t tid, int home);
 /* As cpuset.mems; follow: pages move along. The figures are in rq->progress. */
@@ -372,7 +377,7 @@ int do_set_home(struct mm *mm, uint32_t tid, int home);
  */
 bool mm_knows_nothing(const struct mm *mm);	/* no page, no policy of a range: there is nothing to forget */
 /* Never waits, but for many that nobody has taken. True: it is time for do_observe(). */
-bool mm_discard(struct mm *mm, uint64_t start, uint64_t end, bool unmapped);
+bool mm_discard(struct mm *mm, const struct departure *d);
 long mm_remap(struct mm *mm, const long call[6]);
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);
 

@@ -44,24 +44,24 @@ static bool thread_lives(uint32_t tid)
 	return sys3(SYS_tgkill, sys0(SYS_getpid), tid, 0) >= 0;
 }
 
-/* Those that are gone leave; entries behind them move up, so that none is lost to a search. */
+/* Those that are gone leave; the others go to the other table, so that none is lost to a search. */
 static void tasks_expire(struct placement *p)
 {
+	struct task *old = p->task;
+
+	p->task = p->spare;
+	p->spare = old;
+	memset(p->task, 0, TASKS_MAX * sizeof(struct task));
+	p->nr_tasks = 0;
 	for (uint32_t i = 0; i < TASKS_MAX; i++) {
-		struct task t = p->task[i];
+		uint32_t at = task_hash(old[i].tid);
 
-		if (!t.tid)
+		if (!old[i].tid || !thread_lives(old[i].tid))
 			continue;
-		p->task[i].tid = 0;
-		p->nr_tasks--;
-		if (thread_lives(t.tid)) {
-			uint32_t at = task_hash(t.tid);
-
-			while (p->task[at].tid)
-				at = (at + 1) % TASKS_MAX;
-			p->task[at] = t;
-			p->nr_tasks++;
-		}
+		while (p->task[at].tid)
+			at = (at + 1) % TASKS_MAX;
+		p->task[at] = old[i];
+		p->nr_tasks++;
 	}
 }
 
@@ -73,9 +73,11 @@ static struct task *task_make(struct mm *mm, uint32_t tid)
 
 	if (t)
 		return t;
-	if (!p->task)
+	if (!p->task) {
 		p->task = region_alloc(mm->region, TASKS_MAX * sizeof(struct task));
-	if (!p->task)
+		p->spare = region_alloc(mm->region, TASKS_MAX * sizeof(struct task));
+	}
+	if (!p->task || !p->spare)
 		return NULL;
 	if (p->nr_tasks > TASKS_MAX * 3 / 4)
 		tasks_expire(p);
@@ -225,17 +227,30 @@ static bool cut_at(struct placement *p, uint64_t addr)
 	return true;
 }
 
-void range_clear(struct mm *mm, uint64_t start, uint64_t end)
+/* Those that were there before. Where the table is full what sticks out goes too: better none than a wrong one. */
+static void clear_before(struct mm *mm, uint64_t start, uint64_t end, uint64_t before)
 {
 	struct placement *p = &mm->place;
-	uint32_t i;
 
 	if (!p->nr_ranges)
 		return;
-	if (!cut_at(p, start) || !cut_at(p, end))
-		return;
-	for (i = range_index(p, start); i < p->nr_ranges && p->range[i].start < end;)
-		remove_at(p, i);
+	cut_at(p, start);
+	cut_at(p, end);
+	for (uint32_t i = range_index(p, start); i < p->nr_ranges && p->range[i].start < end;)
+		if (p->range[i].since < before)
+			remove_at(p, i);
+		else
+			i++;
+}
+
+void range_clear(struct mm *mm, uint64_t start, uint64_t end)
+{
+	clear_before(mm, start, end, UINT64_MAX);
+}
+
+void range_left(struct mm *mm, uint64_t start, uint64_t end, uint64_t at)
+{
+	clear_before(mm, start, end, at);
 }
 
 static bool joins(const struct range_policy *a, const struct range_policy *b)
@@ -256,20 +271,21 @@ int range_set(struct mm *mm, uint64_t start, uint64_t end, const struct mempolic
 	if (pol->mode == MPOL_DEFAULT)
 		return 0;
 	i = range_index(p, start);
-	insert_at(p, i, (struct range_policy){ start, end, *pol });
+	insert_at(p, i, (struct range_policy){ start, end, clock_ns(), *pol });
 	if (i + 1 < p->nr_ranges && joins(&p->range[i], &p->range[i + 1])) {
 		p->range[i].end = p->range[i + 1].end;
-		remove_at(p, i + 1);
+		remove_at(p, i + 1); /* the later of the two times stays */
 	}
 	if (i && joins(&p->range[i - 1], &p->range[i])) {
 		p->range[i - 1].end = p->range[i].end;
+		p->range[i - 1].since = p->range[i].since;
 		remove_at(p, i);
 	}
 	return 0;
 }
 
 /* mremap() takes them along; what was at the new place is gone with it. */
-void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len)
+void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len, bool keep)
 {
 	struct placement *p = &mm->place;
 	struct range_policy r;
@@ -286,7 +302,8 @@ void range_move(struct mm *mm, uint64_t from, uint64_t to, uint64_t len)
 		at = r.end;
 		range_set(mm, r.start - from + to, r.end - from + to, &r.pol);
 	}
-	range_clear(mm, from, from + len);
+	if (!keep)
+		range_clear(mm, from, from + len);
 }
 
 /*
@@ -300,11 +317,11 @@ void ranges_check(struct mm *mm, uint64_t start, uint64_t end)
 	for (uint32_t i = range_index(p, start); i < p->nr_ranges && p->range[i].start < end; i++) {
 		uint64_t from = max_u64(p->range[i].start, start), to = min_u64(p->range[i].end, end);
 
+		start = to;
 		if (mm->mmu->ops->marked(mm->mmu, from) > 0)
 			continue;
 		range_clear(mm, from, to);
 		i = range_index(p, start) - 1;
-		start = to;
 	}
 }
 
@@ -399,6 +416,9 @@ static int place(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher
 	uint8_t weight[NODE_MAX];
 	struct mpol_choice c;
 	int node;
+
+	if (!mm->nodes->nr)
+		return 0; /* there will be one */
 
 	c = mpol_choose(pol, pol->mode == MPOL_WEIGHTED_INTERLEAVE ? weights(mm, weight) : NULL, who->local,
 			interleave_index(mm, addr, nr));

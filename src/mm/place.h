@@ -27,6 +27,7 @@ struct task {
 /* A policy of mbind(): the counterpart of vma->vm_policy. */
 struct range_policy {
 	uint64_t start, end;
+	uint64_t since;		/* clock_ns() */
 	struct mempolicy pol;
 };
 
@@ -60,6 +61,7 @@ struct placement {
 	uint64_t allowed;	/* the nodes that policies may name; 0: all */
 	struct task initial;	/* what a thread has that is not in the table */
 	struct task *task;	/* a hash table of TASKS_MAX; NULL: no thread is in it */
+	struct task *spare;	/* another, to go to when it is cleared of threads that are gone */
 	uint32_t nr_tasks;
 	struct range_policy *range;	/* in order of addresses; NULL: none yet */
 	uint32_t nr_ranges;

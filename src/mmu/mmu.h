@@ -117,9 +117,9 @@ struct mmu_ops {
 	/*
 	 * A mark on the mappings of a range, which the host's kernel keeps and carries along (a policy of its own that
 	 * changes nothing), and loses with them. marked: 1, 0, -EFAULT (nothing is mapped at addr). Where the host has
-	 * no such thing everything counts as marked.
+	 * no such thing everything counts as marked. mark: 0, or -ENOMEM (too many mappings), which marks nothing.
 	 */
-	void (*mark)(struct mmu *m, uint64_t addr, uint64_t len, bool on);
+	int (*mark)(struct mmu *m, uint64_t addr, uint64_t len, bool on);
 	int (*marked)(struct mmu *m, uint64_t addr);
 
 	/* Next event: 1, or 0 when there is none. */

@@ -421,12 +421,13 @@ static int op_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return 0;
 }
 
-static void op_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+static int op_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
 {
 	(void)m;
 	(void)addr;
 	(void)len;
 	(void)on;
+	return 0;
 }
 
 static int op_marked(struct mmu *m, uint64_t addr)

@@ -34,6 +34,7 @@ struct mmu_uffd {
 	bool can_poison;
 	bool wide;			/* 256-bit vectors */
 	uint8_t *zero;		/* one page of zeroes */
+	bool no_marks;		/* the host takes no policy: see mark */
 	uint8_t *probe;		/* one page that is there, and tracked */
 };
 
@@ -346,17 +347,18 @@ static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
 #define HOST_ADDR 2
 
 /* Preferring all nodes alike is what happens without a policy. */
-static void uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+static int uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
 {
 	uint64_t nodes[HOST_NODES / 64] = { 0 };
+	long err = sys_numa(SYS_get_mempolicy, 0, nodes, HOST_NODES + 1, 0, HOST_MEMS_ALLOWED, 0);
 
-	(void)m;
-	if (sys_numa(SYS_get_mempolicy, 0, nodes, HOST_NODES + 1, 0, HOST_MEMS_ALLOWED, 0) < 0)
-		return;
-	if (on)
-		sys_numa(SYS_mbind, addr, len, HOST_PREFERRED_MANY, nodes, HOST_NODES + 1, 0);
-	else
-		sys_numa(SYS_mbind, addr, len, 0, 0, 0, 0);
+	if (!err && on)
+		err = sys_numa(SYS_mbind, addr, len, HOST_PREFERRED_MANY, nodes, HOST_NODES + 1, 0);
+	else if (!err)
+		err = sys_numa(SYS_mbind, addr, len, 0, 0, 0, 0);
+	if (err == -EPERM || err == -ENOSYS)
+		to_uffd(m)->no_marks = true; /* a sandbox, or a kernel without NUMA */
+	return err == -ENOMEM ? -ENOMEM : 0;
 }
 
 static int uffd_marked(struct mmu *m, uint64_t addr)
@@ -365,11 +367,10 @@ static int uffd_marked(struct mmu *m, uint64_t addr)
 	long ret = sys_numa(SYS_get_mempolicy, &mode, 0, 0, addr, HOST_ADDR, 0);
 	unsigned char there;
 
-	(void)m;
 	if (ret == -EFAULT)
 		return -EFAULT;
 	if (ret >= 0)
-		return mode == HOST_PREFERRED_MANY;
+		return mode == HOST_PREFERRED_MANY || to_uffd(m)->no_marks;
 	return sys3(SYS_mincore, ALIGN_DOWN(addr, MMU_PAGE), MMU_PAGE, &there) == -ENOMEM ? -EFAULT : 1;
 }
 

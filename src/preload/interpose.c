@@ -251,10 +251,11 @@ VISIBLE void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 
 VISIBLE void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
+	uint64_t since = gw_discard_time();
 	long ret = kernel_call(SYS_mmap, (long[6]){ (long)addr, (long)len, prot, flags, fd, offset });
 
-	if (ret >= 0 || ret <= -4096)
-		gw_discard(NULL, (void *)ret, len, 1);
+	if (since && (ret >= 0 || ret <= -4096))
+		gw_discard((void *)ret, len, 1, since);
 	return (void *)kernel_result(ret);
 }
 
@@ -263,19 +264,25 @@ VISIBLE void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_
 
 VISIBLE int munmap(void *addr, size_t len)
 {
+	uint64_t since = gw_discard_time();
 	long ret = kernel_call(SYS_munmap, (long[6]){ (long)addr, (long)len });
 
-	if (!ret)
-		gw_discard(NULL, addr, len, 1);
+	if (since && !ret)
+		gw_discard(addr, len, 1, since);
 	return (int)kernel_result(ret);
 }
 
+#define DONTNEED_LOCKED 24 /* MADV_DONTNEED_LOCKED */
+
 VISIBLE int madvise(void *addr, size_t len, int advice)
 {
+	bool discards = advice == MADV_DONTNEED || advice == DONTNEED_LOCKED;
+	uint64_t since = discards ? gw_discard_time() : 0;
 	long ret = kernel_call(SYS_madvise, (long[6]){ (long)addr, (long)len, advice });
 
-	if (!ret && advice == MADV_DONTNEED)
-		gw_discard(NULL, addr, len, 0);
+	/* where there are holes it says ENOMEM, and has discarded the rest */
+	if (since && (!ret || ret == -ENOMEM))
+		gw_discard(addr, len, 0, since);
 	return (int)kernel_result(ret);
 }
 

@@ -450,10 +450,10 @@ static int k_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return fails("where") ? -ENOMEM : OPS->where(SIM, addr, nr, node);
 }
 
-static void k_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+static int k_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
 {
 	(void)m;
-	OPS->mark(SIM, addr, len, on);
+	return OPS->mark(SIM, addr, len, on);
 }
 
 static int k_marked(struct mmu *m, uint64_t addr)

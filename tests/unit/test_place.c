@@ -101,9 +101,9 @@ static void mremap_takes_policies_along(void **state)
 	set(0, 2, 1);
 	set(2, 4, 2);
 	set(6, 8, 4);
-	range_move(&mm, PAGES(1), PAGES(6), PAGES(2));
+	range_move(&mm, PAGES(1), PAGES(6), PAGES(2), false);
 	ranges_are("1..2..12.");
-	range_move(&mm, PAGES(3), PAGES(4), PAGES(1));
+	range_move(&mm, PAGES(3), PAGES(4), PAGES(1), false);
 	ranges_are("1...2.12.");
 }
 
