@@ -100,6 +100,44 @@ void range_gone(struct mm *mm, uint64_t start, uint64_t end)
 	}
 }
 
+/* Is it only a touch that tells of the page, and may it still come? */
+static bool awaited(struct page *page)
+{
+	if (!(page->flags & PG_LRU) || page->flags & PG_HUGE || page->want <= WANT_LAST_LOOK)
+		return false;
+	page->want--;
+	return true;
+}
+
+/* Nothing was found in [start, end). */
+static void absent(struct mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t at = start;
+	struct page *leaf;
+
+	if (!mm->observed) {
+		range_gone(mm, start, end);
+		return;
+	}
+	while (start < end && (leaf = leaf_next(&mm->pt, &at, end))) {
+		uint64_t first = max_u64(at, start), last = min_u64(at + HUGE_SIZE_, end);
+
+		if (leaf->flags & PG_HUGE) {
+			leaf_gone(mm, at, start, end);
+			first = last;
+		}
+		for (uint64_t a = first; a < last; a += PAGE_SIZE_) {
+			struct page *page = page_find(&mm->pt, a);
+
+			if (!page)
+				break;
+			if (!awaited(page))
+				page_gone(mm, page);
+		}
+		at += HUGE_SIZE_;
+	}
+}
+
 /* ---- entering runs ---- */
 
 static int node_at(struct mm *mm, const int *where)
@@ -146,7 +184,7 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	}
 	if (page && page->flags & PG_PRESENT) {
 		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
-		page->want = page->want == WANT_UNSURE ? 0 : page->want;
+		page->want = want_unsure(page->want) ? 0 : page->want;
 		unshelve(mm, page);
 		return 0;
 	}
@@ -166,7 +204,7 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 
 	if (page && page->flags & PG_HUGE) {
 		if (page->flags & PG_PRESENT) {
-			page->want = page->want == WANT_UNSURE ? 0 : page->want;
+			page->want = want_unsure(page->want) ? 0 : page->want;
 			unshelve(mm, page);
 		}
 		return 0;
@@ -230,7 +268,7 @@ static int adopt_run(struct mm *mm, const struct mmu_run *run, uint64_t *seen)
 	int err;
 
 	lock_acquire(&mm->lock);
-	range_gone(mm, *seen, run->start);
+	absent(mm, *seen, run->start);
 	*seen = run->end;
 	if (run->bits & MMU_PG_ZERO)
 		range_gone(mm, run->start, run->end);
@@ -262,7 +300,7 @@ int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 	if (err || n < 0)
 		return err ? err : n;
 	lock_acquire(&mm->lock);
-	range_gone(mm, seen, end);
+	absent(mm, seen, end);
 	lock_release(&mm->lock);
 	return 0;
 }

@@ -49,11 +49,11 @@ static void on_touch(void *arg, const struct touch *t)
 		return;
 	head = page_find(&mm->pt, ALIGN_DOWN(addr, HUGE_SIZE_));
 	if (head && head->flags & PG_HUGE) {
-		if (head->flags & PG_LRU && head->want == WANT_UNSURE)
+		if (head->flags & PG_LRU && want_unsure(head->want))
 			huge_touched(mm, head, t);
 		return;
 	}
-	if (page && page->flags & PG_LRU && page->want == WANT_UNSURE) {
+	if (page && page->flags & PG_LRU && want_unsure(page->want)) {
 		page_gone(mm, page);
 		page = page_find(&mm->pt, addr);
 	}

@@ -22,6 +22,7 @@ static int page_status(struct mm *mm, uint64_t addr)
 {
 	struct span *span = span_find(mm, addr);
 	struct page *page;
+	bool unsure;
 	int ret = -ENOENT;
 
 	if (!span || span->kind == AREA_OWN)
@@ -32,7 +33,10 @@ static int page_status(struct mm *mm, uint64_t addr)
 	page = page_find(&mm->pt, addr);
 	if (page && page->flags & PG_PRESENT)
 		ret = page->node;
+	unsure = page && page->flags & PG_PRESENT && want_unsure(page->want);
 	lock_release(&mm->lock);
+	if (unsure && !count_present(mm, addr, addr + PAGE_SIZE_))
+		ret = -ENOENT;
 	return ret == -ENOENT && zero_page_at(mm, addr) ? -EFAULT : ret;
 }
 

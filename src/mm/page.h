@@ -27,8 +27,17 @@ enum page_flags {
 	PG_FRESH = 1 << 7,	/* its first touch was answered by us: nothing that was discarded */
 };
 
-/* Entered since a touch was seen, which may have been a read of the page of zeroes: the next touch may be the first. */
+/*
+ * Entered since a touch was seen, which may have been a read of the page of zeroes: the next touch may be the first. And
+ * a touch is seen before it is answered: a page that is not there yet is looked for a few times before it is dropped.
+ */
 #define WANT_UNSURE 0xff
+#define WANT_LAST_LOOK 0xf0
+
+static inline bool want_unsure(uint8_t want)
+{
+	return want >= WANT_LAST_LOOK;
+}
 
 /* All fields are protected by mm->lock. */
 struct page {
