@@ -184,7 +184,7 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	}
 	if (page && page->flags & PG_PRESENT) {
 		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
-		page->want = want_unsure(page->want) ? 0 : page->want;
+		page->want = want_found(page->want);
 		unshelve(mm, page);
 		return 0;
 	}
@@ -204,7 +204,7 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 
 	if (page && page->flags & PG_HUGE) {
 		if (page->flags & PG_PRESENT) {
-			page->want = want_unsure(page->want) ? 0 : page->want;
+			page->want = want_found(page->want);
 			unshelve(mm, page);
 		}
 		return 0;

@@ -33,7 +33,7 @@ static int page_status(struct mm *mm, uint64_t addr)
 	page = page_find(&mm->pt, addr);
 	if (page && page->flags & PG_PRESENT)
 		ret = page->node;
-	unsure = page && page->flags & PG_PRESENT && want_unsure(page->want);
+	unsure = page && page->flags & PG_PRESENT && page->want >= WANT_LAST_LOOK;
 	lock_release(&mm->lock);
 	if (unsure && !count_present(mm, addr, addr + PAGE_SIZE_))
 		ret = -ENOENT;

@@ -32,11 +32,18 @@ enum page_flags {
  * a touch is seen before it is answered: a page that is not there yet is looked for a few times before it is dropped.
  */
 #define WANT_UNSURE 0xff
-#define WANT_LAST_LOOK 0xf0
+#define WANT_LAST_LOOK 0xf0	/* not found so far, and not looked for any more */
+#define WANT_SEEN 0xe0		/* found; whose touch it was may be told after that look */
 
 static inline bool want_unsure(uint8_t want)
 {
-	return want >= WANT_LAST_LOOK;
+	return want >= WANT_SEEN;
+}
+
+/* It has been found. */
+static inline uint8_t want_found(uint8_t want)
+{
+	return want >= WANT_LAST_LOOK ? WANT_SEEN : want == WANT_SEEN ? 0 : want;
 }
 
 /* All fields are protected by mm->lock. */
