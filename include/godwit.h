@@ -265,7 +265,6 @@ int gw_job_call(struct gw_engine *e, uint32_t tid, long nr, const long args[6], 
  * a thread (0: the calling one) may run on other CPUs now. Where libgodwit.so is linked or preloaded this happens by
  * itself.
  */
-#define GW_ALL_THREADS UINT32_MAX
 void gw_thread_inherit(struct gw_engine *e, uint32_t maker);
 void gw_thread_moved(struct gw_engine *e, uint32_t tid);
 

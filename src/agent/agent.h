@@ -37,6 +37,7 @@ struct gw_job {
 	long *called;			/* where what it returned is wanted */
 	struct mbind mbind;		/* of the NUMA calls */
 	uint32_t tid;			/* who asks; 0: the job itself does */
+	bool nobodys;			/* nobody waits for it: free as soon as its thread has ended */
 	bool flag;
 	struct request rq;
 	struct progress progress;
@@ -101,6 +102,7 @@ struct gw_engine {
 	struct gw_job job[JOBS_MAX];
 	struct lock buffers_lock;
 	struct buffer buffer[BUFFERS];
+	uint32_t collecting;		/* touches and departures are about to be entered; atomic */
 	uint64_t fds_seen;		/* when the program's descriptors were last looked at */
 };
 

@@ -54,7 +54,9 @@ void gw_buffer_put(struct gw_engine *e, void *mem)
 
 	while (i < BUFFERS && e->buffer[i].mem != mem)
 		i++;
-	BUG_ON(i == BUFFERS || !e->buffer[i].taken);
+	BUG_ON(i == BUFFERS);
+	if (!e->buffer[i].taken)
+		return; /* taken by the parent, before a handler of a signal forked */
 	if (size_of(i) > GW_BUFFER_SMALL)
 		sys3(SYS_madvise, mem, size_of(i), MADV_DONTNEED);
 	signals = signals_block();

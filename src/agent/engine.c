@@ -115,6 +115,7 @@ static void fork_child(void)
 	e->mm.pid = e->pid;
 	jobs_init(e);
 	buffers_init(e);
+	e->collecting = 0;
 	err = service_start(e);
 	if (err)
 		__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);

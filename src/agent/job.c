@@ -39,6 +39,12 @@ static void request_fill(struct gw_job *job, const struct gw_migrate_options *gi
 	};
 }
 
+static bool is_free(const struct gw_job *job)
+{
+	return job->state == JOB_FREE || (job->nobodys && __atomic_load_n(&job->state, __ATOMIC_ACQUIRE) == JOB_OVER &&
+					  !__atomic_load_n(&job->thread.tid, __ATOMIC_ACQUIRE));
+}
+
 struct gw_job *job_take(struct gw_engine *e, const struct gw_migrate_options *opt)
 {
 	struct gw_job *job = NULL;
@@ -46,7 +52,7 @@ struct gw_job *job_take(struct gw_engine *e, const struct gw_migrate_options *op
 
 	lock_acquire(&e->jobs_lock);
 	for (uint32_t i = 0; i < JOBS_MAX && !job; i++)
-		if (e->job[i].state == JOB_FREE)
+		if (is_free(&e->job[i]))
 			job = &e->job[i];
 	if (job) {
 		char *stack = job->thread.stack;

@@ -130,11 +130,10 @@ static int cpu_of(uint32_t tid)
 	return at && str_u64(&at, 10, &cpu) ? (int)cpu : 0;
 }
 
-static int cpu_now(struct gw_engine *e, uint32_t tid)
+static int cpu_now(uint32_t tid)
 {
 	unsigned int cpu = 0;
 
-	(void)e;
 	if (tid != (uint32_t)sys0(SYS_gettid))
 		return cpu_of(tid);
 	return sys_numa(SYS_getcpu, &cpu, 0, 0, 0, 0, 0) < 0 ? 0 : (int)cpu;
@@ -173,10 +172,21 @@ static int run_home_node(struct gw_job *job)
 	return 0;
 }
 
+static struct task has_now(struct gw_job *job)
+{
+	struct task has;
+
+	lock_acquire(&job->e->mm.lock);
+	has = *task_of(&job->e->mm, job->tid);
+	lock_release(&job->e->mm.lock);
+	return has;
+}
+
 static int run_set_policy(struct gw_job *job)
 {
-	struct task has = { .home = task_of(&job->e->mm, job->tid)->home, .pol = job->mbind.pol };
+	struct task has = has_now(job);
 
+	has.pol = job->mbind.pol;
 	touch_watch(job->e, job->tid, &has);
 	job->left = do_set_policy(&job->e->mm, job->tid, &job->mbind.pol);
 	return 0;
@@ -184,8 +194,9 @@ static int run_set_policy(struct gw_job *job)
 
 static int run_set_home(struct gw_job *job)
 {
-	struct task has = { .home = job->mbind.pol.home, .pol = task_of(&job->e->mm, job->tid)->pol };
+	struct task has = has_now(job);
 
+	has.home = job->mbind.pol.home;
 	touch_watch(job->e, job->tid, &has);
 	job->left = do_set_home(&job->e->mm, job->tid, job->mbind.pol.home);
 	return 0;
@@ -250,7 +261,7 @@ static long call_mbind(struct gw_engine *e, uint32_t tid, const long a[6])
 	if (!len)
 		return 0;
 	err = make_policy(e, mode, flags, &given, &ask.mbind.pol);
-	ask.mbind.cpu = cpu_now(e, tid);
+	ask.mbind.cpu = cpu_now(tid);
 	ask.flag = how & MPOL_MF_MOVE_ALL;
 	return err ? err : run(e, &ask);
 }
@@ -298,7 +309,7 @@ static int range_policy(struct gw_engine *e, uint64_t addr, struct mempolicy *po
 	*pol = (struct mempolicy){ .home = -1 };
 	signals = program_acquire(mm);
 	err = mm->mmu->ops->marked(mm->mmu, addr);
-	ranges_check(mm, addr, addr + 1);
+	ranges_check(mm, ALIGN_DOWN(addr, GW_PAGE_SIZE), ALIGN_DOWN(addr, GW_PAGE_SIZE) + GW_PAGE_SIZE);
 	r = range_at(mm, addr, NULL);
 	if (r)
 		*pol = r->pol;
@@ -368,7 +379,7 @@ static long call_get_mempolicy(struct gw_engine *e, uint32_t tid, const long a[6
 
 static long call_getcpu(struct gw_engine *e, uint32_t tid, const long a[6])
 {
-	int cpu = cpu_now(e, tid), node = gw_node_of_cpu(e, cpu);
+	int cpu = cpu_now(tid), node = gw_node_of_cpu(e, cpu);
 	bool good = !a[0] || write_user((uint64_t)a[0], &cpu, sizeof(cpu));
 
 	node = node < 0 ? 0 : node;
@@ -447,7 +458,7 @@ static void thread_moved(struct gw_engine *e, uint32_t tid)
 	uint64_t signals;
 	bool same;
 
-	if (sys3(SYS_tgkill, e->pid, tid, 0) < 0)
+	if (e->nodes.nr < 2 || sys3(SYS_tgkill, e->pid, tid, 0) < 0)
 		return;
 	ask.mbind.pol.home = (int8_t)home_of(e, ask.tid);
 	signals = program_acquire(&e->mm);
@@ -457,31 +468,9 @@ static void thread_moved(struct gw_engine *e, uint32_t tid)
 		run(e, &ask);
 }
 
-static void all_moved(struct gw_engine *e)
-{
-	char buf[2048] __attribute__((aligned(8)));
-	long got, dir = sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-
-	while (dir >= 0 && (got = sys3(SYS_getdents64, dir, buf, sizeof(buf))) > 0)
-		for (long at = 0; at < got;) {
-			const struct sys_dirent *d = (const void *)(buf + at);
-			const char *name = d->name;
-			uint64_t tid;
-
-			if (str_u64(&name, 10, &tid) && tid != e->service.tid)
-				thread_moved(e, (uint32_t)tid);
-			at += d->len;
-		}
-	if (dir >= 0)
-		sys1(SYS_close, dir);
-}
-
 void gw_thread_moved(struct gw_engine *e, uint32_t tid)
 {
-	if (tid == GW_ALL_THREADS)
-		all_moved(e);
-	else
-		thread_moved(e, tid ? tid : (uint32_t)sys0(SYS_gettid));
+	thread_moved(e, tid ? tid : (uint32_t)sys0(SYS_gettid));
 }
 
 void gw_thread_inherit(struct gw_engine *e, uint32_t maker)

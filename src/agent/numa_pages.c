@@ -8,7 +8,7 @@
 
 #define CHUNK 6144UL
 #define SEEN 16384U		/* slots: a power of two, more than twice CHUNK */
-#define KERNEL_NODES 1024
+#define FULL_PAUSE_NS 1000000ULL
 
 /* ---- which process ---- */
 
@@ -71,6 +71,14 @@ static int unmanaged_status(void *page, int wanted)
 	return status;
 }
 
+/* So many requests at once are the engine's limit, not the program's. */
+static bool full(long err)
+{
+	if (err == -EAGAIN)
+		sleep_ns(FULL_PAUSE_NS);
+	return err == -EAGAIN;
+}
+
 static int ask_engine(struct moving *m, uint64_t first, uint64_t nr)
 {
 	struct chunk *c = m->chunk;
@@ -81,8 +89,10 @@ static int ask_engine(struct moving *m, uint64_t first, uint64_t nr)
 					  .flags = m->all ? GW_MIGRATE_BREAK_COW : GW_MIGRATE_PRIVATE };
 	long err;
 
-	err = m->pid ? gw_remote_move(m->e, (int)m->pid, nr, pages, nodes, status, &opt)
-		     : gw_move_pages(m->e, nr, pages, nodes, status, &opt);
+	do
+		err = m->pid ? gw_remote_move(m->e, (int)m->pid, nr, pages, nodes, status, &opt)
+			     : gw_move_pages(m->e, nr, pages, nodes, status, &opt);
+	while (full(err));
 	if (err < 0)
 		return (int)err;
 	for (uint64_t i = 0; i < nr; i++) {
@@ -208,8 +218,11 @@ long call_move_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 
 int numa_query(struct gw_engine *e, uint64_t addr)
 {
-	int status = gw_query(e, (void *)addr);
+	int status;
 
+	do
+		status = gw_query(e, (void *)addr);
+	while (full(status));
 	return status == -EACCES ? unmanaged_status((void *)addr, -1) : status;
 }
 
@@ -239,7 +252,9 @@ long call_migrate_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 	from.nodes &= all;
 	if (!from.nodes)
 		return 0;
-	left = own ? gw_migrate_pages(e, from.nodes, to.nodes, NULL, &res)
-		   : gw_remote_migrate(e, (int)a[0], from.nodes, to.nodes, &res);
+	do
+		left = own ? gw_migrate_pages(e, from.nodes, to.nodes, NULL, &res)
+			   : gw_remote_migrate(e, (int)a[0], from.nodes, to.nodes, &res);
+	while (full(left));
 	return left == -ENXIO ? -EINVAL : left;
 }

@@ -116,7 +116,7 @@ int gw_post(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
 
 int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void *arg)
 {
-	uint32_t done = 0;
+	uint32_t done = 0, pid = e->pid;
 	int ret = 0, err;
 	struct post p = { .fn = fn, .arg = arg, .ret = &ret, .done = &done };
 
@@ -126,6 +126,8 @@ int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
 		sleep_ns(1000000);
 	while (!err && !__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
 		futex_wait(&done, 0, KICK_AGAIN_NS);
+		if (e->pid != pid)
+			return -EINTR; /* a handler has forked: nobody here knows of the call */
 		if (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
 			kick(e);
 	}

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #define LOOK_EVERY_NS 1000000000ULL
 
@@ -68,37 +69,38 @@ void frames_watch(struct gw_engine *e)
 #define RING (1ULL << 20)	/* a CPU: its records are entered under the lock that readers of events want too */
 #define CHANGES_MOST 16U	/* of policies, for each of which all memory is looked at */
 
-static int job_put(struct gw_engine *e, void *arg)
-{
-	(void)e;
-	gw_job_end(arg);
-	return 0;
-}
-
-static void over(void *arg)
-{
-	struct gw_job *job = arg;
-
-	gw_post(job->e, job_put, job);
-}
-
 static int run_observe(struct gw_job *job)
 {
+	__atomic_store_n(&job->e->collecting, 0, __ATOMIC_RELEASE);
 	do_observe(&job->e->mm);
 	return 0;
 }
 
-/* A ring has filled by a quarter. Records need the mappings, and those a lock that the service thread must not wait for. */
+/* On the service thread. Without touches there are departures only, which need no more than a moment's lock. */
+static int collect(struct gw_engine *e, void *arg)
+{
+	struct gw_job *job;
+
+	(void)arg;
+	job = e->mm.observed ? job_take(e, NULL) : NULL;
+	if (!job) {
+		__atomic_store_n(&e->collecting, 0, __ATOMIC_RELEASE);
+		lock_acquire(&e->mm.lock);
+		if (!e->mm.forking)
+			departures_take(&e->mm);
+		lock_release(&e->mm.lock);
+		return 0;
+	}
+	job->run = run_observe;
+	job->nobodys = true;
+	return job_start(job);
+}
+
+/* Records need the mappings, and those a lock that the service thread must not wait for: hence a job. */
 void touch_collect(struct gw_engine *e)
 {
-	struct gw_job *job = job_take(e, NULL);
-
-	if (!job)
-		return;
-	job->run = run_observe;
-	job->kick = over;
-	job->kick_arg = job;
-	job_start(job);
+	if (!__atomic_exchange_n(&e->collecting, 1, __ATOMIC_ACQUIRE) && gw_post(e, collect, NULL))
+		__atomic_store_n(&e->collecting, 0, __ATOMIC_RELEASE);
 }
 
 static void on_touches(struct gw_engine *e, uint32_t events, void *arg)
@@ -119,7 +121,12 @@ static int watch_open(struct gw_engine *e, void *arg)
 		if (e->job[i].thread.tid)
 			skip[opt.nr_skip++] = e->job[i].thread.tid;
 	err = touch_open(&e->mm.touches, &e->region, &opt);
-	return err ? err : gw_watch(e, touch_fd(e->mm.touches), 1 /* EPOLLIN */, on_touches, NULL);
+	if (err)
+		return err;
+	err = gw_watch(e, touch_fd(e->mm.touches), EPOLLIN, on_touches, NULL);
+	if (err)
+		touch_close(e->mm.touches);
+	return err;
 }
 
 /* Another thread that has something else. */
@@ -140,7 +147,9 @@ static bool others_differ(struct gw_engine *e, uint32_t tid, const struct task *
 				continue;
 			for (uint32_t i = 0; i < JOBS_MAX; i++)
 				other = other == e->job[i].thread.tid ? 0 : other;
+			lock_acquire(&e->mm.lock);
 			differ = differ || (other && task_differs(&e->mm, (uint32_t)other, has));
+			lock_release(&e->mm.lock);
 		}
 	if (dir >= 0)
 		sys1(SYS_close, dir);

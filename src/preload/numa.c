@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -71,7 +72,7 @@ static long call(long nr, const long a[6])
 	if (!e)
 		return kernel_call(nr, a);
 	ret = gw_numa_call(e, 0, nr, a);
-	if (nr == SYS_set_mempolicy && !ret)
+	if (nr == SYS_set_mempolicy && !ret && gettid() == getpid())
 		preload_save_policy(e);
 	return ret;
 }
@@ -139,7 +140,17 @@ VISIBLE long migrate_pages(int pid, unsigned long max, const unsigned long *from
 
 VISIBLE int getcpu(unsigned *cpu, unsigned *node)
 {
-	return (int)kernel_result(call(SYS_getcpu, (long[6]){ (long)cpu, (long)node }));
+	struct gw_engine *e = preload_engine();
+	int now = sched_getcpu(), its;
+
+	if (!e || now < 0)
+		return (int)kernel_result(call(SYS_getcpu, (long[6]){ (long)cpu, (long)node }));
+	its = gw_node_of_cpu(e, now);
+	if (cpu)
+		*cpu = (unsigned)now;
+	if (node)
+		*node = its < 0 ? 0 : (unsigned)its;
+	return 0;
 }
 
 /* ---- CPUs ---- */
@@ -158,13 +169,14 @@ VISIBLE int pthread_setaffinity_np(pthread_t thread, size_t len, const cpu_set_t
 {
 	static int (*next)(pthread_t, size_t, const cpu_set_t *) __attribute__((section("gw_data"))) = NULL;
 	struct gw_engine *e;
+	clockid_t clock;
 	int err;
 
 	if (!next)
 		next = preload_next("pthread_setaffinity_np");
 	err = next(thread, len, cpus);
 	e = err ? NULL : preload_engine();
-	if (e)
-		gw_thread_moved(e, pthread_equal(thread, pthread_self()) ? 0 : GW_ALL_THREADS);
+	if (e && !pthread_getcpuclockid(thread, &clock)) /* a thread's clock has its number in it: Linux's ABI */
+		gw_thread_moved(e, (uint32_t)~(clock >> 3));
 	return err;
 }
