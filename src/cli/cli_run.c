@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SPEC_FORM "ram[,size=1G][,host=0][,name=fast][,distance=20]"
+#define SPEC_FORM "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]"
 #define SPECS_MAX 16384
 #define NODES_DEFAULT 2
 

@@ -28,8 +28,9 @@ enum page_flags {
 };
 
 /*
- * Entered since a touch was seen, which may have been a read of the page of zeroes: the next touch may be the first. And
- * a touch is seen before it is answered: a page that is not there yet is looked for a few times before it is dropped.
+ * Entered since a touch was seen, which may have been a read of the page of zeroes: the next touch may be the first.
+ * And a touch is seen before it is answered: a page that is not there yet is looked for a few times before it is
+ * dropped.
  */
 #define WANT_UNSURE 0xff
 #define WANT_LAST_LOOK 0xf0	/* not found so far, and not looked for any more */
@@ -53,7 +54,7 @@ struct page {
 	uint8_t node;
 	uint8_t flags;		/* enum page_flags */
 	uint8_t err;		/* why the last try failed (an errno), 0: none */
-	uint8_t want;		/* the node that move_pages() wants it on; or WANT_UNSURE */
+	uint8_t want;		/* the node that move_pages() wants it on; or WANT_* */
 };
 
 struct page_list {

@@ -3,7 +3,7 @@
 # The simulator finds nothing in the engine as it is, finds every bug that is put back, and shows it again from the seed.
 #
 #   WORLDS=200   worlds of 20,000 steps      FAULT_WORLDS=400   worlds in which a call of each kind fails
-#   BUG_SEEDS=100   seeds within which each bug has to be found
+#   BUG_SEEDS=300   seeds within which each bug has to be found
 #
 # test-timeout: 300
 set -u
@@ -30,7 +30,7 @@ result $? 'one seed gives one run, event for event'
 
 # What the simulator can see; the last bug is in how a child's engine is built, which a live test sees.
 for bug in copy-first fork-orphan writable boolean dirty-early stale thread-exit pipe no-wake double-free eagain; do
-	"$sim" --workers 1 --seeds "${BUG_SEEDS:-100}" --bug "$bug" >"$dir/$bug"
+	"$sim" --workers 1 --seeds "${BUG_SEEDS:-300}" --bug "$bug" >"$dir/$bug"
 	[ $? = 1 ] && grep -q '^# again: ' "$dir/$bug"
 	result $? "$bug: found after $(sed -n 's/^# \([0-9]*\) worlds of.*/\1/p' "$dir/$bug") right worlds: $(
 		sed -n 's/^# step [0-9]*, //p' "$dir/$bug" | cut -c 1-90)"
