@@ -441,9 +441,11 @@ void *gw_memory(struct gw_engine *e, size_t len);
 
 /*
  * The same for a while: at most GW_BUFFER_MOST bytes, content undefined; waits until there are some. Never NULL but for
- * more. The larger ones are few: give them back soon.
+ * more. The larger ones are few: give them back soon. A thread that has one of more than GW_BUFFER_SECOND bytes may take
+ * a second of at most so many.
  */
-#define GW_BUFFER_SMALL (128UL << 10)
+#define GW_BUFFER_SMALL (160UL << 10)
+#define GW_BUFFER_SECOND (128UL << 10)
 #define GW_BUFFER_MOST (32UL << 20)
 void *gw_buffer_take(struct gw_engine *e, size_t len);
 void gw_buffer_put(struct gw_engine *e, void *mem);

@@ -10,9 +10,19 @@
 
 #define PAUSE_NS 200000ULL
 
+/* The last small ones are for those who have one of another size, and need no third: nobody waits in a ring. */
+#define SECOND_FROM (BUFFERS_SMALL - 8U)
+
 static size_t size_of(uint32_t i)
 {
 	return i < BUFFERS_SMALL ? GW_BUFFER_SMALL : GW_BUFFER_MOST;
+}
+
+static bool fits(uint32_t i, size_t len)
+{
+	if (i < BUFFERS_SMALL)
+		return i >= SECOND_FROM ? len <= GW_BUFFER_SECOND : len > GW_BUFFER_SECOND && len <= GW_BUFFER_SMALL;
+	return len > GW_BUFFER_SMALL;
 }
 
 static void *try_take(struct gw_engine *e, size_t len)
@@ -24,7 +34,7 @@ static void *try_take(struct gw_engine *e, size_t len)
 	for (uint32_t i = 0; i < BUFFERS && !mem; i++) {
 		struct buffer *b = &e->buffer[i];
 
-		if (b->taken || size_of(i) < len)
+		if (b->taken || !fits(i, len))
 			continue;
 		if (!b->mem)
 			b->mem = region_alloc(&e->region, size_of(i));

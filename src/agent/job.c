@@ -194,7 +194,7 @@ void job_result(const struct gw_job *job, struct gw_migrate_result *res)
 		.verify_errors = p->verify_errors,
 		.batch_last = p->batch_last,
 		.form_last = p->batches ? p->form_last + GW_FORM_PLAIN : GW_FORM_AUTO,
-		.state = !over ? 0 : job->cancel ? 2 : 1,
+		.state = !over ? 0 : job->cancel && p->done < p->total ? 2 : 1, /* too late: all was done */
 		.error = job->error,
 	};
 	memcpy(res->failed, p->failed, sizeof(res->failed));

@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define CHUNK 6144UL
-#define SEEN 16384U		/* slots: a power of two, more than twice CHUNK */
+#define CHUNK 8192UL
+#define SEEN 16384U		/* slots: a power of two, twice CHUNK */
 #define FULL_PAUSE_NS 1000000ULL
 
 /* ---- which process ---- */
@@ -49,7 +49,7 @@ struct chunk {
 	uint16_t seen[SEEN];	/* pages of the group so far: their index + 1; 0: free */
 };
 
-_Static_assert(sizeof(struct chunk) <= GW_BUFFER_SMALL, "a chunk fits a buffer");
+_Static_assert(sizeof(struct chunk) > GW_BUFFER_SECOND && sizeof(struct chunk) <= GW_BUFFER_SMALL, "a first buffer");
 
 struct moving {
 	struct gw_engine *e;

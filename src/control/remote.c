@@ -73,7 +73,7 @@ static int remote_connect(struct remote *r, int pid)
 	return err == -EACCES ? -EPERM : nobody(err) ? -ENXIO : err;
 }
 
-_Static_assert(sizeof(struct remote) <= GW_BUFFER_SMALL, "it fits a buffer");
+_Static_assert(sizeof(struct remote) <= GW_BUFFER_SECOND, "a second buffer: who moves pages has one");
 
 static int remote_open(struct remote **out, struct gw_engine *e, int pid)
 {
