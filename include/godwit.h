@@ -440,9 +440,9 @@ void gw_unlock(struct gw_engine *e);
 void *gw_memory(struct gw_engine *e, size_t len);
 
 /*
- * The same for a while: at most GW_BUFFER_MOST bytes, content undefined; waits until there are some. Never NULL but for
- * more. The larger ones are few: give them back soon. A thread that has one of more than GW_BUFFER_SECOND bytes may take
- * a second of at most so many.
+ * The same for a while: at most GW_BUFFER_MOST bytes, content undefined; waits until there are some. NULL: more than
+ * that. The larger ones are few: give them back soon. A thread that has one of more than GW_BUFFER_SECOND bytes may
+ * take a second of at most so many.
  */
 #define GW_BUFFER_SMALL (160UL << 10)
 #define GW_BUFFER_SECOND (128UL << 10)
