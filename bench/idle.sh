@@ -3,7 +3,7 @@
 # What it costs to be under `godwit run` while nobody asks for anything: two redis-servers, one alone and one managed,
 # and redis-benchmark on each in turn. The ratio is taken inside a round; the order changes from round to round.
 #
-#   NODES=4   BUILD=build   where godwit was built      ROUNDS=15   REQUESTS=200000 of each round and server
+#   NODES=4   INLINE=auto   BUILD=build   where godwit was built      ROUNDS=15   REQUESTS=200000 of each round and server
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
@@ -28,7 +28,7 @@ trap 'exit 143' TERM HUP
 
 redis=(redis-server --save '' --appendonly no --port 0 --logfile /dev/null)
 "${redis[@]}" --unixsocket "$dir/alone.sock" & servers+=($!)
-"$godwit" run --nodes "${NODES:-4}" -- "${redis[@]}" --unixsocket "$dir/managed.sock" & servers+=($!)
+"$godwit" run --nodes "${NODES:-4}" --inline "${INLINE:-auto}" -- "${redis[@]}" --unixsocket "$dir/managed.sock" & servers+=($!)
 for s in alone managed; do
 	for _ in {1..100}; do
 		[ "$(redis-cli -s "$dir/$s.sock" ping 2>/dev/null)" = PONG ] && break
