@@ -131,6 +131,11 @@ void job_wait(struct gw_job *job);
 long job_end_wait(struct gw_job *job, struct gw_migrate_result *res);
 void job_result(const struct gw_job *job, struct gw_migrate_result *res);
 
+/* ---- api.c ---- */
+
+/* A set of nodes that there are, and not empty. */
+bool known_nodes(struct gw_engine *e, gw_nodemask mask);
+
 /* ---- buffers.c ---- */
 
 /* Also in a forked child: the threads that had them are not there. */

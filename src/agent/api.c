@@ -33,11 +33,9 @@ static bool options_known(const struct gw_migrate_options *opt)
 	return !opt || (opt->size >= offsetof(struct gw_migrate_options, form) && opt->form <= GW_FORM_TRANSACTIONAL);
 }
 
-static bool known_nodes(struct gw_engine *e, gw_nodemask mask)
+bool known_nodes(struct gw_engine *e, gw_nodemask mask)
 {
-	int nr = gw_node_count(e);
-
-	return mask && (nr == 64 || !(mask >> nr));
+	return mask && !(mask & ~nodes_all(&e->nodes));
 }
 
 int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const struct gw_migrate_options *opt,

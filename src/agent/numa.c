@@ -328,13 +328,11 @@ static void task_policy(struct gw_engine *e, uint32_t tid, struct mempolicy *pol
 
 static int policy_word(struct gw_engine *e, uint64_t addr, uint64_t flags, const struct mempolicy *pol)
 {
-	bool interleaves = pol->mode == MPOL_INTERLEAVE || pol->mode == MPOL_WEIGHTED_INTERLEAVE;
-
 	if (!(flags & F_NODE))
 		return pol->mode | pol->flags;
 	if (flags & F_ADDR)
 		return node_at(e, addr);
-	return interleaves ? __builtin_ctzll(pol->nodes) : -EINVAL;
+	return mpol_interleaves(pol) ? __builtin_ctzll(pol->nodes) : -EINVAL;
 }
 
 static int ask_policy(struct gw_engine *e, uint32_t tid, uint64_t addr, uint64_t flags, uint64_t *nodes)
@@ -393,13 +391,6 @@ gw_nodemask gw_nodes_allowed(struct gw_engine *e)
 	return place_allowed(&e->mm);
 }
 
-static bool known_nodes(struct gw_engine *e, gw_nodemask nodes)
-{
-	int nr = gw_node_count(e);
-
-	return nodes && (nr == 64 || !(nodes >> nr));
-}
-
 int gw_job_allow(struct gw_engine *e, gw_nodemask nodes, int follow, const struct gw_migrate_options *opt,
 		 void (*kick)(void *arg), void *arg, struct gw_job **out)
 {
@@ -452,13 +443,13 @@ static int home_of(struct gw_engine *e, uint32_t tid)
 	return sys3(SYS_sched_getaffinity, tid, sizeof(cpus), cpus) < 0 ? -1 : place_home(&e->mm, cpus, GW_MAX_CPUS);
 }
 
-static void thread_moved(struct gw_engine *e, uint32_t tid)
+void gw_thread_moved(struct gw_engine *e, uint32_t tid)
 {
-	struct gw_job ask = { .run = run_set_home, .tid = tid };
+	struct gw_job ask = { .run = run_set_home, .tid = tid ? tid : (uint32_t)sys0(SYS_gettid) };
 	uint64_t signals;
 	bool same;
 
-	if (e->nodes.nr < 2 || sys3(SYS_tgkill, e->pid, tid, 0) < 0)
+	if (e->nodes.nr < 2 || sys3(SYS_tgkill, e->pid, ask.tid, 0) < 0)
 		return;
 	ask.mbind.pol.home = (int8_t)home_of(e, ask.tid);
 	signals = program_acquire(&e->mm);
@@ -466,11 +457,6 @@ static void thread_moved(struct gw_engine *e, uint32_t tid)
 	program_release(&e->mm, signals);
 	if (!same)
 		run(e, &ask);
-}
-
-void gw_thread_moved(struct gw_engine *e, uint32_t tid)
-{
-	thread_moved(e, tid ? tid : (uint32_t)sys0(SYS_gettid));
 }
 
 void gw_thread_inherit(struct gw_engine *e, uint32_t maker)

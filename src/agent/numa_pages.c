@@ -234,7 +234,7 @@ long call_migrate_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 	struct nodes_given from, to;
 	bool own = is_own(tid, (int)a[0]);
 	int err = get_nodes(&from, (uint64_t)a[2], (uint64_t)a[1]);
-	gw_nodemask allowed = gw_nodes_allowed(e), all;
+	gw_nodemask allowed = gw_nodes_allowed(e);
 	long left;
 
 	if (!err)
@@ -243,13 +243,12 @@ long call_migrate_pages(struct gw_engine *e, uint32_t tid, const long a[6])
 		err = may_access((int)a[0]);
 	if (err)
 		return err;
-	all = gw_node_count(e) == 64 ? ~0ULL : (1ULL << gw_node_count(e)) - 1;
 	if ((to.beyond || to.nodes & ~allowed) && !may_move_all(tid))
 		return -EPERM;
 	to.nodes &= allowed;
 	if (!to.nodes)
 		return -EINVAL;
-	from.nodes &= all;
+	from.nodes &= nodes_all(&e->nodes);
 	if (!from.nodes)
 		return 0;
 	do

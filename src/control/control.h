@@ -86,6 +86,12 @@ struct ctl_client {
  */
 int ctl_connect(struct ctl_client *c, const char *path, int pid, int timeout_ms, struct ctl_message *msg);
 
+/*
+ * The same to the engine of a process, wherever its socket is; inside managed processes only (remote.c). -ESRCH: no
+ * such process; -ENXIO: it has no engine; -EPERM: it is another user's.
+ */
+int ctl_connect_process(struct ctl_client *c, int pid, int timeout_ms, struct ctl_message *msg);
+
 /* Send a message whose body is the nr_parts parts one after the other (at most 2). */
 int ctl_send(struct ctl_client *c, enum ctl_type type, const struct iovec *part, int nr_parts);
 

@@ -17,7 +17,6 @@
 struct remote {
 	struct ctl_client client;
 	struct ctl_message msg;
-	char base[CTL_PATH_MAX], path[CTL_PATH_MAX];
 	struct {
 		struct ctl_move head;
 		struct ctl_move_entry entry[CTL_MOVE_MAX];
@@ -39,15 +38,21 @@ static int owner_of(int pid, unsigned int *uid)
 	return (int)err;
 }
 
-static int connect_at(struct remote *r, int pid, const char *xdg, unsigned int uid)
+struct other {
+	int pid, timeout_ms;
+	unsigned int uid;	/* in whose place it is looked for */
+};
+
+static int connect_at(struct ctl_client *c, const struct other *o, const char *xdg, struct ctl_message *msg)
 {
-	int err = ctl_runtime_base(r->base, sizeof(r->base), xdg, uid);
+	char base[CTL_PATH_MAX], path[CTL_PATH_MAX];
+	int err = ctl_runtime_base(base, sizeof(base), xdg, o->uid);
 
 	if (!err)
-		err = ctl_runtime_dir(r->path, sizeof(r->path), r->base, uid, false);
+		err = ctl_runtime_dir(path, sizeof(path), base, o->uid, false);
 	if (!err)
-		err = ctl_socket_path(r->path, sizeof(r->path), r->base, pid);
-	return err ? err : ctl_connect(&r->client, r->path, pid, SILENCE_MS, &r->msg);
+		err = ctl_socket_path(path, sizeof(path), base, o->pid);
+	return err ? err : ctl_connect(c, path, o->pid, o->timeout_ms, msg);
 }
 
 static bool nobody(int err)
@@ -55,18 +60,18 @@ static bool nobody(int err)
 	return err == -ENOENT || err == -ECONNREFUSED || err == -ENOTSOCK || err == -ESRCH || err == -ENAMETOOLONG;
 }
 
-/* -ENXIO: nobody listens for that process. */
-static int remote_connect(struct remote *r, int pid)
+int ctl_connect_process(struct ctl_client *c, int pid, int timeout_ms, struct ctl_message *msg)
 {
-	unsigned int uid;
-	int err = owner_of(pid, &uid);
+	struct other o = { .pid = pid, .timeout_ms = timeout_ms };
+	unsigned int owner;
+	int err;
 
-	if (err)
+	if (owner_of(pid, &owner))
 		return -ESRCH;
 	/* the socket of a process that has changed its user stays where the first one's are */
 	for (int i = 0; i < 4; i++) {
-		err = connect_at(r, pid, i % 2 ? NULL : getenv("XDG_RUNTIME_DIR"),
-				 i < 2 ? uid : (unsigned int)sys0(SYS_geteuid));
+		o.uid = i < 2 ? owner : (unsigned int)sys0(SYS_geteuid);
+		err = connect_at(c, &o, i % 2 ? NULL : getenv("XDG_RUNTIME_DIR"), msg);
 		if (!nobody(err))
 			break;
 	}
@@ -80,7 +85,7 @@ static int remote_open(struct remote **out, struct gw_engine *e, int pid)
 	int err;
 
 	*out = gw_buffer_take(e, sizeof(struct remote));
-	err = remote_connect(*out, pid);
+	err = ctl_connect_process(&(*out)->client, pid, SILENCE_MS, &(*out)->msg);
 	if (err)
 		gw_buffer_put(e, *out);
 	return err;

@@ -283,7 +283,7 @@ static int adopt_run(struct mm *mm, const struct mmu_run *run, uint64_t *seen)
 	return err;
 }
 
-int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
+static int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 {
 	struct mmu_run run[16];
 	uint64_t pos = start, seen = start;

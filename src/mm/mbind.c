@@ -267,10 +267,13 @@ int do_mbind(struct mm *mm, const struct mbind *ask, struct request *rq)
 
 int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
 {
-	int err = -ENOENT;
+	int err;
 
 	lock_acquire(&mm->migrate);
-	settle(mm, start, end);
+	err = settle(mm, start, end);
+	if (err)
+		goto out;
+	err = -ENOENT;
 	lock_acquire(&mm->lock);
 	ranges_check(mm, start, end);
 	for (uint64_t at = start, next; at < end; at = next) {
@@ -292,6 +295,7 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
 			break;
 	}
 	lock_release(&mm->lock);
+out:
 	lock_release(&mm->migrate);
 	return err;
 }

@@ -251,8 +251,6 @@ int excluded_at(struct mm *mm, uint64_t start, uint64_t end);
 void gaps_gone(struct mm *mm, uint64_t start, uint64_t end);
 /* Look at all memory: enter what is present in the books, drop what is not. 0 or -ENOMEM. Counts unmanaged pages if asked. */
 int adopt_all(struct mm *mm, uint64_t *unmanaged);
-/* The same for the pages of one range only. */
-int adopt_range(struct mm *mm, uint64_t start, uint64_t end);
 /*
  * What of [start, end) lies in a mapping that holds pages of ours: also one that is not writable at the moment, whose
  * pages keep their nodes and are on no list. migrate lock held.

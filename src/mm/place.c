@@ -440,9 +440,7 @@ static struct toucher anybody(struct mm *mm)
 
 bool place_interleaved(struct mm *mm, uint64_t addr)
 {
-	const struct mempolicy *pol = policy_at(mm, addr, anybody(mm).pol);
-
-	return pol->mode == MPOL_INTERLEAVE || pol->mode == MPOL_WEIGHTED_INTERLEAVE;
+	return mpol_interleaves(policy_at(mm, addr, anybody(mm).pol));
 }
 
 int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who)

@@ -8,13 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-static int nth_node(uint64_t mask, uint64_t n)
-{
-	while (n--)
-		mask &= mask - 1;
-	return __builtin_ctzll(mask);
-}
-
 static uint32_t weight_of(uint64_t mask)
 {
 	return (uint32_t)__builtin_popcountll(mask);
@@ -27,7 +20,7 @@ static uint64_t relative_nodes(uint64_t given, uint64_t allowed)
 
 	for (int n = 0; n < 64 && allowed; n++)
 		if (given >> n & 1)
-			out |= 1ULL << nth_node(allowed, (uint64_t)n % weight_of(allowed));
+			out |= 1ULL << nodes_nth(allowed, (uint32_t)n % weight_of(allowed));
 	return out;
 }
 
@@ -150,6 +143,11 @@ void mpol_rebind(struct mempolicy *pol, uint64_t allowed)
 
 /* ---- where a page shall come from ---- */
 
+bool mpol_interleaves(const struct mempolicy *pol)
+{
+	return pol->mode == MPOL_INTERLEAVE || pol->mode == MPOL_WEIGHTED_INTERLEAVE;
+}
+
 static int weighted_node(uint64_t nodes, const uint8_t *weight, uint64_t index)
 {
 	uint64_t sum = 0;
@@ -168,7 +166,7 @@ static int weighted_node(uint64_t nodes, const uint8_t *weight, uint64_t index)
 
 struct mpol_choice mpol_choose(const struct mempolicy *pol, const uint8_t *weight, int local, uint64_t index)
 {
-	struct mpol_choice c = { .near = local, .nodes = ~0ULL };
+	struct mpol_choice c = { .near = local, .nodes = ~0ULL, .interleaved = mpol_interleaves(pol) };
 
 	switch (pol->mode) {
 	case MPOL_PREFERRED:
@@ -181,12 +179,10 @@ struct mpol_choice mpol_choose(const struct mempolicy *pol, const uint8_t *weigh
 		c.near = pol->home >= 0 ? pol->home : local;
 		break;
 	case MPOL_INTERLEAVE:
-		c.near = nth_node(pol->nodes, index % weight_of(pol->nodes));
-		c.interleaved = true;
+		c.near = nodes_nth(pol->nodes, (uint32_t)(index % weight_of(pol->nodes)));
 		break;
 	case MPOL_WEIGHTED_INTERLEAVE:
 		c.near = weighted_node(pol->nodes, weight, index);
-		c.interleaved = true;
 		break;
 	default:
 		break;

@@ -60,7 +60,7 @@ int nodelist_parse(const char *text, int nr, uint64_t *mask)
 	return *mask ? 0 : -EINVAL;
 }
 
-static int nth_node(uint64_t mask, int n)
+int nodes_nth(uint64_t mask, uint32_t n)
 {
 	while (n--)
 		mask &= mask - 1;
@@ -69,9 +69,9 @@ static int nth_node(uint64_t mask, int n)
 
 int nodes_remap(uint64_t from, uint64_t to, int node)
 {
-	int rank = __builtin_popcountll(from & ((1ULL << node) - 1));
+	uint32_t rank = (uint32_t)__builtin_popcountll(from & ((1ULL << node) - 1));
 
-	return nth_node(to, rank % __builtin_popcountll(to));
+	return nodes_nth(to, rank % (uint32_t)__builtin_popcountll(to));
 }
 
 /* The next node to empty: one whose pages do not meet others that are still to go, if there is one. */

@@ -16,6 +16,9 @@
 /* "0", "0,2", "0-3", "!1", "all" over nr nodes, as numactl has it. -EINVAL: not a list; -ENODEV: beyond nr. */
 int nodelist_parse(const char *text, int nr, uint64_t *mask);
 
+/* The n-th node of a set that has more than n, from 0. */
+int nodes_nth(uint64_t mask, uint32_t n);
+
 /* The node of to that has the rank of node in from, modulo; from has it, and to has one. */
 int nodes_remap(uint64_t from, uint64_t to, int node);
 
@@ -77,6 +80,8 @@ bool mpol_equal(const struct mempolicy *a, const struct mempolicy *b);
 uint64_t mpol_shown_nodes(const struct mempolicy *pol);
 /* Other nodes are allowed from now on: as a cpuset does it. */
 void mpol_rebind(struct mempolicy *pol, uint64_t allowed);
+/* Does the node go by the page's index? */
+bool mpol_interleaves(const struct mempolicy *pol);
 /* For a toucher on node local, and the page of this index (of interleaving); weight of each node. */
 struct mpol_choice mpol_choose(const struct mempolicy *pol, const uint8_t *weight, int local, uint64_t index);
 /* "bind=static:0-1", as in numa_maps. */

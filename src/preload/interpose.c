@@ -2,6 +2,8 @@
 /* The functions that stand before libc's. */
 #include "preload/preload.h"
 
+#include "base/sys.h"
+
 #include <godwit.h>
 
 #include <dlfcn.h>
@@ -26,16 +28,7 @@ void *preload_next(const char *name)
 
 long kernel_call(long nr, const long a[6])
 {
-	long ret;
-	register long r10 __asm__("r10") = a[3];
-	register long r8 __asm__("r8") = a[4];
-	register long r9 __asm__("r9") = a[5];
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
+	return sys6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 long kernel_result(long ret)

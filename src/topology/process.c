@@ -32,19 +32,10 @@ struct talk {
 	struct ctl_message msg;
 };
 
-/* Its engine; -EXDEV: it has none, or none that answers. errno may change. */
+/* Its engine; -EXDEV: it has none, or none that answers. */
 static int talk_begin(struct talk *talk, int pid)
 {
-	char path[CTL_PATH_MAX] = "/proc/", base[CTL_PATH_MAX];
-	struct stat st;
-
-	str_cat_u64(path, sizeof(path), (uint64_t)pid);
-	if (sys2(SYS_stat, path, &st) || ctl_runtime_base(base, sizeof(base), getenv("XDG_RUNTIME_DIR"), st.st_uid) ||
-	    ctl_runtime_dir(path, sizeof(path), base, st.st_uid, false) ||
-	    ctl_socket_path(path, sizeof(path), base, pid) || sys3(SYS_faccessat, AT_FDCWD, path, 0) ||
-	    ctl_connect(&talk->client, path, pid, ANSWER_TIMEOUT_MS, &talk->msg))
-		return -EXDEV;
-	return 0;
+	return ctl_connect_process(&talk->client, pid, ANSWER_TIMEOUT_MS, &talk->msg) ? -EXDEV : 0;
 }
 
 static int add_their_areas(struct talk *talk, struct text *t)
