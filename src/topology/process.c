@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define ANSWER_TIMEOUT_MS 2000
 #define BUSY_TRIES 100
