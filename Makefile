@@ -31,7 +31,7 @@ BASE_FLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -pthread
 # The map file says what the library exports; -fno-semantic-interposition lets the compiler count on it.
 # The engine's threads have no libc TLS: no stack protector, no lazy TLS, and no lazy binding (-z now).
 ENGINE_FLAGS := -fPIC -fno-semantic-interposition -fno-stack-protector -ftls-model=initial-exec -Isrc -D_GNU_SOURCE
-SO_LDFLAGS := -shared -Wl,--version-script=src/libgodwit.map -Wl,-z,defs -Wl,-z,now -Wl,-soname,$(SONAME) -pthread
+SO_LDFLAGS := -shared -Wl,--version-script=src/libgodwit.map -Wl,-z,defs -Wl,-z,now -Wl,-soname,$(SONAME) -Wl,-e,attached_entry -pthread
 
 MAKEFLAGS += --no-print-directory
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -48,11 +48,11 @@ ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
 # What of the topology the command has too.
 TOPOLOGY_PURE := $(addprefix src/topology/,area.c text.c sweep.c) src/base/str.c
 CONTROL_SRC := $(wildcard src/control/*.c)
-CLI_SRC := $(wildcard src/cli/*.c src/control/client*.c src/control/path*.c src/control/group*.c) $(TOPOLOGY_PURE) \
+CLI_SRC := $(wildcard src/cli/*.c src/attach/*.c src/control/client*.c src/control/path*.c src/control/group*.c) $(TOPOLOGY_PURE) \
 	   src/base/clock.c
 # What unit tests may reach: everything but the interposers, and the simulated world.
 # Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
-INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c)))
+INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c src/attach/*.c)))
 
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 CONTRACT_SRC := $(wildcard tests/contract/test_*.c)

@@ -67,6 +67,7 @@ struct gw_engine;
 
 enum gw_start_flags {
 	GW_NO_RECYCLE = 1 << 0,	/* never reuse a vacated frame: drop it (about 1.3 us a page more) */
+	GW_OWN_FORKS = 1 << 1,	/* libc is not told of the engine's part in fork(): see gw_fork_begin() */
 };
 
 struct gw_options {
@@ -80,6 +81,8 @@ struct gw_options {
 	 */
 	void (*forked)(struct gw_engine *e, int err, void *arg);
 	void *forked_arg;
+	void *own;		/* a mapping of the caller's that must never move, such as this library's own data */
+	size_t own_len;
 };
 
 /*
@@ -90,6 +93,14 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt);
 
 /* Finish what is under way, give everything back and end the thread. Pages stay where they are. */
 int gw_stop(struct gw_engine *e);
+
+/*
+ * What fork() needs, for who has started the engine with GW_OWN_FORKS: begin before it; parent or child after it, on
+ * the same thread. Without it (pthread_atfork) libc does this by itself.
+ */
+void gw_fork_begin(struct gw_engine *e);
+void gw_fork_parent(struct gw_engine *e);
+void gw_fork_child(struct gw_engine *e);
 
 /* The engine of this process, or NULL. */
 struct gw_engine *gw_self(void);
@@ -465,6 +476,8 @@ int gw_tick(struct gw_engine *e, uint32_t ms, void (*fn)(struct gw_engine *e, vo
  * command reaches this process; closed and unlinked by gw_control_close() or gw_stop().
  */
 int gw_control_open(struct gw_engine *e);
+/* The same where the environment is not to be asked: runtime_dir is what XDG_RUNTIME_DIR would be, or "". */
+int gw_control_open_at(struct gw_engine *e, const char *runtime_dir);
 int gw_control_close(struct gw_engine *e);
 
 /*

@@ -74,31 +74,21 @@ int gw_check(struct gw_check_result *res)
 
 /* ---- fork: the child builds its own engine before fork() returns there ---- */
 
-static void fork_prepare(void)
+void gw_fork_begin(struct gw_engine *e)
 {
-	struct gw_engine *e = engine_self();
-
-	if (e)
-		mm_fork_prepare(&e->mm);
+	mm_fork_prepare(&e->mm);
 }
 
-static void fork_parent(void)
+void gw_fork_parent(struct gw_engine *e)
 {
-	struct gw_engine *e = engine_self();
-
-	if (e)
-		mm_fork_parent(&e->mm);
+	mm_fork_parent(&e->mm);
 }
 
-static void fork_child(void)
+void gw_fork_child(struct gw_engine *e)
 {
-	struct gw_engine *e = the_engine;
 	uint64_t signals;
 	int err;
 
-	/* only if this fork went through fork_prepare() */
-	if (!e || !e->mm.forking)
-		return;
 	if (BUG_BACK(BUG_CHILD)) {
 		mm_fork_parent(&e->mm);
 		return;
@@ -124,6 +114,31 @@ static void fork_child(void)
 		e->opt.forked(e, err, e->opt.forked_arg);
 }
 
+static void fork_prepare(void)
+{
+	struct gw_engine *e = engine_self();
+
+	if (e)
+		gw_fork_begin(e);
+}
+
+static void fork_parent(void)
+{
+	struct gw_engine *e = engine_self();
+
+	if (e)
+		gw_fork_parent(e);
+}
+
+static void fork_child(void)
+{
+	struct gw_engine *e = the_engine;
+
+	/* only if this fork went through fork_prepare() */
+	if (e && e->mm.forking)
+		gw_fork_child(e);
+}
+
 static int watch_forks(void)
 {
 	if (__atomic_exchange_n(&fork_handlers, 1, __ATOMIC_RELAXED))
@@ -144,6 +159,10 @@ static struct gw_engine *engine_make(const struct gw_options *opt)
 	if (!e) {
 		region_release(&r);
 		return NULL;
+	}
+	if (opt && opt->size >= offsetof(struct gw_options, own_len) + sizeof(opt->own_len)) {
+		r.own = (uint64_t)opt->own;
+		r.own_end = r.own + opt->own_len;
 	}
 	e->region = r;
 	e->pid = (uint32_t)sys0(SYS_getpid);
@@ -176,7 +195,7 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt)
 	err = mm_init(&e->mm, NULL, &e->nodes, &e->region);
 	e->mm.pid = e->pid;
 	e->mm.recycle = !(e->opt.flags & GW_NO_RECYCLE);
-	if (!err)
+	if (!err && !(e->opt.flags & GW_OWN_FORKS))
 		err = watch_forks();
 	if (!err)
 		err = service_start(e);

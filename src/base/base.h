@@ -104,6 +104,7 @@ struct region {
 	char *base;
 	uint64_t reserved;	/* bytes of address space */
 	uint64_t used;		/* handed out so far, from base; atomic */
+	uint64_t own, own_end;	/* what else is the engine's, elsewhere */
 };
 
 int region_reserve(struct region *r, uint64_t most, uint64_t least);

@@ -21,6 +21,8 @@ int strncmp(const char *a, const char *b, size_t n) HIDDEN;
 char *strchr(const char *s, int c) HIDDEN;
 char *strstr(const char *s, const char *word) HIDDEN;
 size_t strcspn(const char *s, const char *reject) HIDDEN;
+size_t strspn(const char *s, const char *accept) HIDDEN;
+char *strrchr(const char *s, int c) HIDDEN;
 
 void *memcpy(void *restrict dst, const void *restrict src, size_t n)
 {
@@ -128,4 +130,27 @@ size_t strcspn(const char *s, const char *reject)
 	while (s[n] && !strchr(reject, s[n]))
 		n++;
 	return n;
+}
+
+size_t strspn(const char *s, const char *accept)
+{
+	size_t n = 0;
+
+	while (s[n] && strchr(accept, s[n])) {
+		n++;
+		__asm__ volatile("" ::: "memory");
+	}
+	return n;
+}
+
+char *strrchr(const char *s, int c)
+{
+	const char *last = NULL;
+
+	do {
+		if (*s == (char)c)
+			last = s;
+		__asm__ volatile("" ::: "memory");
+	} while (*s++);
+	return (char *)last;
 }

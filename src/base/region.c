@@ -66,5 +66,6 @@ void *region_alloc(struct region *r, uint64_t len)
 
 bool region_owns(const struct region *r, uint64_t start, uint64_t end)
 {
-	return start < (uint64_t)r->base + r->reserved && end > (uint64_t)r->base;
+	return (start < (uint64_t)r->base + r->reserved && end > (uint64_t)r->base) ||
+	       (start < r->own_end && end > r->own);
 }

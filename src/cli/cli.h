@@ -180,6 +180,8 @@ int places_of_all(struct place *places);
 ssize_t file_read(const char *name, char *buf, size_t len);
 /* The user that a process runs as. Returns 0, -ENOENT, or -EACCES: there is one that we may not see. */
 int process_owner(int pid, unsigned int *uid);
+/* The XDG_RUNTIME_DIR that the process was started with; false: none, or it may not be read. */
+bool process_runtime_dir(int pid, char *buf, size_t len);
 /* The name of a process: known, if the engine gave it, else the kernel's. buf is returned. */
 const char *process_name(int pid, const char *known, char *buf, size_t len);
 /* The name of a user, or the number. */
@@ -336,6 +338,17 @@ const char *program_reason(enum program_kind kind);
 /* The file of the engine to preload. Returns 0, or CLI_FAILED after saying where it was looked for. */
 int program_engine(char *buf, size_t len);
 
+/* ---------------------------------------------------------------- specs.c ---- */
+
+#define SPEC_FORM "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]"
+#define SPECS_MAX 16384
+
+/*
+ * The nodes that --nodes or --node ask for, as "SPEC;SPEC", into SPECS_MAX bytes. Returns how many, or -1 after saying
+ * what is wrong with them.
+ */
+int specs_collect(const struct cli_args *args, char *buf);
+
 /* ---------------------------------------------------------------- inline.c, filter.c, supervisor.c ---- */
 
 /* What becomes of NUMA calls that do not pass libc. */
@@ -363,7 +376,7 @@ void supervisor_serve(int listener);
 
 /* ---------------------------------------------------------------- commands ---- */
 
-extern const struct cli_command cli_check, cli_run, cli_ps, cli_maps, cli_move, cli_migrate, cli_stat;
+extern const struct cli_command cli_check, cli_run, cli_attach, cli_detach, cli_ps, cli_maps, cli_move, cli_migrate, cli_stat;
 extern const struct cli_command cli_group, cli_group_show;
 
 #endif

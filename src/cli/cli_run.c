@@ -11,73 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SPEC_FORM "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]"
-#define SPECS_MAX 16384
-#define NODES_DEFAULT 2
-
-/* ---------------------------------------------------------------- nodes ---- */
-
-static int check_host(const char *spec, int host)
-{
-	char name[64];
-
-	if (host < 0)
-		return 0;
-	snprintf(name, sizeof(name), "/sys/devices/system/node/node%d", host);
-	/* Without NUMA in the kernel there is one node and no directory. */
-	if (access(name, F_OK) == 0 || (host == 0 && access("/sys/devices/system/node", F_OK) != 0))
-		return 0;
-	return say_error("node '%s': this machine has no NUMA node %d: see 'godwit check'", spec, host);
-}
-
-static int check_spec(const char *spec)
-{
-	struct gw_node_options opt = { .size = sizeof(opt) };
-	size_t at = 0;
-	int err = gw_node_parse(spec, &opt, &at);
-	char name[ERRNO_TEXT];
-
-	if (err == -EINVAL && at <= strlen(spec))
-		return say_error("node '%s': cannot read '%s': expected " SPEC_FORM, spec, spec + at);
-	if (err)
-		return say_error("node '%s': %s", spec, errno_name(err, name));
-	if (strchr(spec, ';'))
-		return say_error("node '%s': ';' cannot be part of it", spec);
-	return check_host(spec, opt.host);
-}
-
-/* "SPEC;SPEC" as the engine reads it. Returns the number of nodes, or -1 after saying why. */
-static int collect_nodes(const struct cli_args *args, char *buf, size_t len)
-{
-	uint64_t want = args_number(args, OPT_NODES, NODES_DEFAULT);
-	const struct cli_value *value;
-	size_t used = 0;
-	int nr;
-
-	if (args_has(args, OPT_NODES) && args_has(args, OPT_NODE)) {
-		say_error("run: --nodes and --node exclude each other");
-		return -1;
-	}
-	for (nr = 0;; nr++) {
-		bool given = args_has(args, OPT_NODE);
-		const char *spec = "ram";
-
-		value = args_value(args, OPT_NODE, nr);
-		if (given ? !value : (uint64_t)nr == want)
-			return nr;
-		if (given)
-			spec = value->text;
-		if (given && check_spec(spec))
-			return -1;
-		if (nr == GW_MAX_NODES || used + strlen(spec) + 2 > len) {
-			say_error("node '%s': more than %d nodes, or too long a list of them", spec,
-				  GW_MAX_NODES);
-			return -1;
-		}
-		used += (size_t)snprintf(buf + used, len - used, "%s%s", nr ? ";" : "", spec);
-	}
-}
-
 /* ---------------------------------------------------------------- environment ---- */
 
 static int set_env(const char *name, const char *value)
@@ -177,7 +110,7 @@ static int run(const struct cli_args *args)
 	char nodes[SPECS_MAX] = "", engine[PATH_MAX];
 	enum program_kind kind;
 	enum inline_mode mode;
-	int nr_nodes = collect_nodes(args, nodes, sizeof(nodes));
+	int nr_nodes = specs_collect(args, nodes);
 
 	if (nr_nodes < 0 || inline_mode(args, &mode) || need_all() || program_engine(engine, sizeof(engine)))
 		return CLI_FAILED;

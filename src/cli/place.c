@@ -93,31 +93,33 @@ static int place_add(struct place *places, int nr, const char *xdg, unsigned int
 	return nr + 1;
 }
 
-/* The place that the process's own environment names, as far as it may be read. */
-static int place_add_environ(struct place *places, int nr, int pid, unsigned int uid)
+bool process_runtime_dir(int pid, char *buf, size_t len)
 {
 	static const char key[] = "XDG_RUNTIME_DIR=";
 	char name[64], *environ_text = malloc(ENVIRON_MAX);
-	ssize_t len;
+	bool found = false;
+	ssize_t nr;
 
 	if (!environ_text)
-		return nr;
+		return false;
 	snprintf(name, sizeof(name), "/proc/%d/environ", pid);
-	len = file_read(name, environ_text, ENVIRON_MAX);
-	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(environ_text + at) + 1)
+	nr = file_read(name, environ_text, ENVIRON_MAX);
+	for (ssize_t at = 0; at < nr && !found; at += (ssize_t)strlen(environ_text + at) + 1)
 		if (strncmp(environ_text + at, key, sizeof(key) - 1) == 0)
-			nr = place_add(places, nr, environ_text + at + sizeof(key) - 1, uid);
+			found = (size_t)snprintf(buf, len, "%s", environ_text + at + sizeof(key) - 1) < len;
 	free(environ_text);
-	return nr;
+	return found;
 }
 
 int places_of_process(struct place *places, int pid, unsigned int uid)
 {
+	char dir[CTL_PATH_MAX];
 	int nr = 0;
 
 	if (uid == geteuid())
 		nr = place_add(places, nr, getenv("XDG_RUNTIME_DIR"), uid);
-	nr = place_add_environ(places, nr, pid, uid);
+	if (process_runtime_dir(pid, dir, sizeof(dir)))
+		nr = place_add(places, nr, dir, uid);
 	return place_add(places, nr, NULL, uid);
 }
 

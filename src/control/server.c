@@ -262,12 +262,16 @@ static int server_open(struct gw_engine *e, void *arg)
 	return err;
 }
 
-int gw_control_open(struct gw_engine *e)
+int gw_control_open_at(struct gw_engine *e, const char *runtime_dir)
 {
-	int err = ctl_runtime_base(here.base, sizeof(here.base), getenv("XDG_RUNTIME_DIR"),
-				   (uint32_t)sys0(SYS_geteuid));
+	int err = ctl_runtime_base(here.base, sizeof(here.base), runtime_dir, (uint32_t)sys0(SYS_geteuid));
 
 	return err ? err : gw_call(e, server_open, NULL);
+}
+
+int gw_control_open(struct gw_engine *e)
+{
+	return gw_control_open_at(e, getenv("XDG_RUNTIME_DIR"));
 }
 
 static int server_close(struct gw_engine *e, void *arg)

@@ -23,7 +23,7 @@
 
 void *preload_next(const char *name)
 {
-	return dlsym(RTLD_NEXT, name);
+	return preload_attached() ? attached_next(name) : dlsym(RTLD_NEXT, name);
 }
 
 long kernel_call(long nr, const long a[6])
@@ -52,10 +52,11 @@ static struct start {
 	pid_t maker; /* process; another than this, or 0: free */
 	pid_t thread; /* the one that makes it */
 	size_t stack;
-	void *(*fn)(void *arg);
-	int (*fn11)(void *arg);
+	void *fn;
 	void *arg;
 } starts[STARTS] __attribute__((section("gw_data"))) = { { .maker = 0 } };
+
+static pthread_key_t leave_key __attribute__((section("gw_data"))) = 0;
 
 static struct start *start_take(void)
 {
@@ -78,20 +79,42 @@ static void start_free(struct start *s)
 	__atomic_store_n(&s->maker, 0, __ATOMIC_RELEASE);
 }
 
-static struct start begin(void *arg)
+/* What a new thread goes on with. */
+struct begun {
+	void *fn, *arg;
+};
+
+struct begun preload_thread_begin(struct start *s);
+struct begun preload_thread_begin(struct start *s)
 {
-	struct start s = *(struct start *)arg;
+	struct begun b = { .fn = (void *)s->fn, .arg = s->arg };
 	struct gw_engine *e = gw_self();
 
-	start_free(arg);
 	if (e) {
-		gw_thread_exclude(e, s.stack);
-		gw_thread_inherit(e, (uint32_t)s.thread);
+		gw_thread_exclude(e, s->stack);
+		gw_thread_inherit(e, (uint32_t)s->thread);
+		pthread_setspecific(leave_key, s);
 	}
-	return s;
+	start_free(s);
+	return b;
 }
 
-static void leave(void *arg)
+/* Where a new thread begins: nothing of ours stays on its stack. */
+void *thread_entry(void *start);
+__asm__(".text\n"
+	".type thread_entry, @function\n"
+	".hidden thread_entry\n"
+	".globl thread_entry\n"
+	"thread_entry:\n"
+	"	sub $8, %rsp\n"
+	"	call preload_thread_begin\n"
+	"	add $8, %rsp\n"
+	"	mov %rdx, %rdi\n"
+	"	jmp *%rax\n"
+	".size thread_entry, .-thread_entry\n");
+
+/* Of a key that every thread has a value of: also when it ends by pthread_exit() or is cancelled. */
+void preload_thread_leave(void *arg)
 {
 	struct gw_engine *e = gw_self();
 
@@ -100,27 +123,24 @@ static void leave(void *arg)
 		gw_thread_leave(e);
 }
 
-/* Runs leave() also when the thread ends by pthread_exit() or is cancelled. */
-static void *begin_posix(void *arg)
+int preload_threads_begin(void (*leave)(void *arg))
 {
-	struct start s = begin(arg);
-	void *ret;
-
-	pthread_cleanup_push(leave, NULL);
-	ret = s.fn(s.arg);
-	pthread_cleanup_pop(1);
-	return ret;
+	return -pthread_key_create(&leave_key, leave);
 }
 
-static int begin_c11(void *arg)
+void preload_threads_end(void)
 {
-	struct start s = begin(arg);
-	int ret;
+	pthread_key_delete(leave_key);
+}
 
-	pthread_cleanup_push(leave, NULL);
-	ret = s.fn11(s.arg);
-	pthread_cleanup_pop(1);
-	return ret;
+bool preload_threads_starting(void)
+{
+	pid_t self = getpid();
+
+	for (int i = 0; i < STARTS; i++)
+		if (__atomic_load_n(&starts[i].maker, __ATOMIC_ACQUIRE) == self)
+			return true;
+	return false;
 }
 
 static size_t stack_size(const pthread_attr_t *attr)
@@ -152,9 +172,9 @@ VISIBLE int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	s = start_take();
 	s->thread = gettid();
 	s->stack = stack_size(attr);
-	s->fn = fn;
+	s->fn = (void *)fn;
 	s->arg = arg;
-	err = next(thread, attr, begin_posix, s);
+	err = next(thread, attr, thread_entry, s);
 	if (err)
 		start_free(s);
 	return err;
@@ -173,9 +193,9 @@ VISIBLE int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 	s = start_take();
 	s->thread = gettid();
 	s->stack = stack_size(NULL);
-	s->fn11 = fn;
+	s->fn = (void *)fn;
 	s->arg = arg;
-	err = next(thread, begin_c11, s);
+	err = next(thread, (thrd_start_t)(void *)thread_entry, s);
 	if (err != thrd_success)
 		start_free(s);
 	return err;

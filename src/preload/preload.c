@@ -42,7 +42,7 @@ void preload_say(const char *what, int err, const char *so)
 		return;
 }
 
-static int add_nodes(struct gw_engine *e, const char *specs)
+int preload_add_nodes(struct gw_engine *e, const char *specs)
 {
 	char spec[SPEC_MAX];
 	struct gw_node_options opt;
@@ -95,11 +95,13 @@ static void start(void)
 		return;
 	opt.stall_us_max = stall ? (uint32_t)strtoul(stall, NULL, 10) : 0;
 	opt.flags = flags && strstr(flags, "no-recycle") ? GW_NO_RECYCLE : 0;
-	err = gw_start(&e, &opt);
+	err = preload_threads_begin(preload_thread_leave);
+	if (!err)
+		err = gw_start(&e, &opt);
 	if (err) {
 		say("cannot start the engine", err);
 	} else {
-		err = add_nodes(e, nodes);
+		err = preload_add_nodes(e, nodes);
 		if (!err)
 			err = gw_group_inherit(e, group && strlen(group) == GW_GROUP_SAVED ? group : NULL);
 		if (!err)
@@ -130,7 +132,7 @@ __attribute__((constructor)) static void preload_start(void)
 
 struct gw_engine *preload_engine(void)
 {
-	if (!__atomic_load_n(&started, __ATOMIC_RELAXED))
+	if (!__atomic_load_n(&started, __ATOMIC_RELAXED) && !preload_attached())
 		preload_start();
 	return gw_self();
 }

@@ -18,6 +18,8 @@
 #ifndef GODWIT_PRELOAD_H
 #define GODWIT_PRELOAD_H
 
+#include <stdbool.h>
+
 #define VISIBLE __attribute__((visibility("default")))
 
 /* A system call past all interposers, without errno; and what libc makes of its answer. */
@@ -41,6 +43,25 @@ void preload_save_policy(struct gw_engine *e);
 struct gw_engine *preload_engine(void);
 /* "godwit: WHAT: ERROR: SO" on stderr, unless told to be quiet. */
 void preload_say(const char *what, int err, const char *so);
+
+/* Add the nodes of a list of specifications, ';' between them. 0 or -errno. */
+int preload_add_nodes(struct gw_engine *e, const char *specs);
+
+/* ---- interpose.c: threads ---- */
+
+/* From now on new threads may come by; leave(): at the end of each, preload_thread_leave() or what calls it. */
+int preload_threads_begin(void (*leave)(void *arg));
+void preload_threads_end(void);
+void preload_thread_leave(void *arg);
+/* Is one on its way, from its maker to its own function? */
+bool preload_threads_starting(void);
+
+/* ---- attached.c ---- */
+
+/* Was this library put into the running program, where the dynamic linker does not know of it? */
+bool preload_attached(void);
+/* preload_next() there. */
+void *attached_next(const char *name);
 
 /* ---- files.c ---- */
 

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE 1
+/* Why a process cannot be attached to, as far as it can be seen without touching it. */
+#include "attach/examine.h"
+
+#include "attach/attach.h"
+#include "attach/process.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int say(char *why, int err, const char *format, long number) __attribute__((format(printf, 3, 0)));
+
+static int say(char *why, int err, const char *format, long number)
+{
+	snprintf(why, ATTACH_WHY, format, number);
+	return err;
+}
+
+static char status_state(const char *status)
+{
+	const char *at = strstr(status, "\nState:");
+
+	return at ? at[8] : 0;
+}
+
+static bool same_namespace(int pid, const char *kind)
+{
+	char path[64], its[64], ours[64];
+	ssize_t a, b;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, kind);
+	a = readlink(path, its, sizeof(its));
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", kind);
+	b = readlink(path, ours, sizeof(ours));
+	return a < 0 || b < 0 || (a == b && memcmp(its, ours, (size_t)a) == 0);
+}
+
+/* A vfork()ed child, until it executes something, runs in its parent's memory. */
+static int memory_sharer(int pid, long parent)
+{
+	long same = parent > 1 ? syscall(SYS_kcmp, pid, parent, KCMP_VM, 0, 0) : -1;
+
+	return same == 0;
+}
+
+static int examine_binary(int pid, char *why)
+{
+	char path[64];
+	Elf64_Ehdr elf = { .e_machine = EM_NONE };
+	FILE *file;
+	size_t nr;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return errno == EACCES || errno == EPERM ? -EPERM : 0;
+	nr = fread(&elf, 1, sizeof(elf), file);
+	fclose(file);
+	if (nr != sizeof(elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0)
+		return 0;
+	if (elf.e_ident[EI_CLASS] == ELFCLASS32)
+		return say(why, -ENOTSUP, "is a 32-bit program", 0);
+	if (elf.e_machine != EM_X86_64)
+		return say(why, -ENOTSUP, "is a program of another architecture", 0);
+	return 0;
+}
+
+static int examine_state(int pid, const char *status, char *why)
+{
+	char state = status_state(status);
+	long tgid = process_status(status, "Tgid", pid), tracer = process_status(status, "TracerPid", 0);
+
+	if (tgid != pid)
+		return say(why, -EINVAL, "is a thread of process %ld: attach to that", tgid);
+	if (state == 'X' || (state == 'Z' && process_status(status, "Threads", 1) <= 1))
+		return say(why, -ESRCH, "has ended already (a zombie: its parent has not waited for it)", 0);
+	if (!strstr(status, "\nVmSize:") && state != 'Z')
+		return say(why, -ENOTSUP, "has no memory: it is a kernel thread, or just ending", 0);
+	if (tracer)
+		return say(why, -EBUSY, "is traced by process %ld (a debugger, strace ...): end that first", tracer);
+	if (state == 'T')
+		return say(why, -EBUSY, "is stopped: 'kill -CONT %ld' first; --via kernel moves its pages all the same",
+			   pid);
+	return 0;
+}
+
+static int examine_world(int pid, const char *status, char *why)
+{
+	if (!same_namespace(pid, "pid"))
+		return say(why, -ENOTSUP,
+			   "is in another PID namespace (a container): run godwit inside: nsenter -t %ld -a", pid);
+	if (!same_namespace(pid, "mnt"))
+		return say(why, -ENOTSUP,
+			   "sees another file tree (a container, PrivateTmp): run godwit inside: nsenter -t %ld -m", pid);
+	if (memory_sharer(pid, process_status(status, "PPid", 0)))
+		return say(why, -EBUSY, "runs in the memory of its parent, process %ld (vfork): try again",
+			   process_status(status, "PPid", 0));
+	return 0;
+}
+
+int examine(int pid, char *why)
+{
+	char *status;
+	int err;
+
+	if (pid == getpid())
+		return say(why, -EINVAL, "is this command itself", 0);
+	status = process_file(pid, "status", NULL);
+	if (!status)
+		return say(why, -ESRCH, "does not exist", 0);
+	err = examine_state(pid, status, why);
+	if (!err)
+		err = examine_world(pid, status, why);
+	if (!err)
+		err = examine_binary(pid, why);
+	if (err == -EPERM)
+		err = examine_ptrace(pid, err, why);
+	if (!err && attach_is_attached(pid))
+		err = say(why, -EALREADY, "is attached to already", 0);
+	free(status);
+	return err;
+}
+
+int examine_ptrace(int pid, int err, char *why)
+{
+	char *scope = process_file(pid, "../sys/kernel/yama/ptrace_scope", NULL);
+	long restricted = scope ? strtol(scope, NULL, 10) : 0;
+
+	free(scope);
+	if (err == -ESRCH)
+		return say(why, err, "has ended", 0);
+	if (err == -EPERM && restricted && geteuid() != 0)
+		return say(why, err, "may not be stopped: kernel.yama.ptrace_scope is %ld: run godwit as root", restricted);
+	if (err == -EPERM)
+		return say(why, err, "may not be stopped: it is another user's, or protected: run godwit as root", 0);
+	snprintf(why, ATTACH_WHY, "cannot be stopped: %s", strerror(-err));
+	return err;
+}

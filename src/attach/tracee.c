@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE 1
+/*
+ * A stopped thread that makes system calls for us.
+ *
+ * Where it was stopped in a system call, that is begun again or ended by the kernel exactly as for a debugger: the
+ * registers that say so are put back while the thread is about to look for signals (settle()), not on its way out of
+ * one of our calls.
+ *
+ * A tracer's death lets its thread run on with the registers that it has. So ours are always such that the thread
+ * puts everything right by itself: below the red zone of its stack lies what the kernel leaves there for a signal
+ * handler, with the thread's true state in it; our calls are made at a "syscall; ret" with the stack pointer at
+ * the address of the function that returns from a handler.
+ *
+ *   sp ->  address of sigreturn's code     the "ret" goes there
+ *          struct frame                    which is what it restores
+ *          fpu state                       64-byte aligned
+ *          (red zone, 128 bytes)
+ *   the thread's own stack pointer
+ */
+#include "attach/tracee.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RED_ZONE 128
+#define XSTATE_MOST 16384U
+#define XSTATE_ALIGN 64
+#define NO_CALL (~0ULL)		/* in orig_rax: not in a system call */
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- instructions ---- */
+
+static const uint8_t call_code[] = { 0x0f, 0x05, 0xc3 };
+static const uint8_t sigreturn_code[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+
+static void gadgets_in(const uint8_t *text, const struct map *m, struct gadgets *g)
+{
+	size_t len = m->end - m->start;
+	const uint8_t *at;
+
+	at = g->call ? NULL : memmem(text, len, call_code, sizeof(call_code));
+	if (at)
+		g->call = m->start + (uint64_t)(at - text);
+	at = g->sigreturn ? NULL : memmem(text, len, sigreturn_code, sizeof(sigreturn_code));
+	if (at)
+		g->sigreturn = m->start + (uint64_t)(at - text);
+}
+
+int gadgets_find(const struct maps *maps, int pid, struct gadgets *g)
+{
+	*g = (struct gadgets){ 0 };
+	for (int libc = 1; libc >= 0; libc--)
+		for (size_t i = 0; i < maps->nr && !(g->call && g->sigreturn); i++) {
+			const struct map *m = &maps->map[i];
+			uint8_t *text;
+
+			if (!m->executable || !m->readable || !m->file || !!strstr(m->name, "/libc") != libc)
+				continue;
+			text = malloc(m->end - m->start);
+			if (!text)
+				return -ENOMEM;
+			if (!process_read(pid, m->start, text, m->end - m->start))
+				gadgets_in(text, m, g);
+			free(text);
+		}
+	return g->call && g->sigreturn ? 0 : -ENOENT;
+}
+
+/* ---- stops ---- */
+
+static bool is_trap_stop(int status)
+{
+	return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP;
+}
+
+/* Wait for a stop. -ETIMEDOUT, -ESRCH. */
+static int wait_stop(struct tracee *t, int *status, uint64_t until)
+{
+	for (unsigned pause_us = 0;; pause_us = pause_us < 1000 ? pause_us + 20 : pause_us) {
+		pid_t got = waitpid(t->tid, status, __WALL | WNOHANG);
+
+		if (got == t->tid) {
+			t->dead = WIFEXITED(*status) || WIFSIGNALED(*status);
+			return t->dead ? -ESRCH : 0;
+		}
+		if (got < 0 && errno != EINTR) {
+			t->dead = true;
+			return -ESRCH;
+		}
+		if (now_ns() > until)
+			return -ETIMEDOUT;
+		if (pause_us)
+			usleep(pause_us);
+	}
+}
+
+/*
+ * Come to the place where the thread looks for signals, and stop there. Signals on the way are the thread's: their
+ * handlers are set up and begin when we have gone.
+ */
+static int settle(struct tracee *t, uint64_t until)
+{
+	int status, err;
+
+	for (;;) {
+		err = wait_stop(t, &status, until);
+		if (err)
+			return err;
+		if (is_trap_stop(status))
+			return 0;
+		if (ptrace(PTRACE_CONT, t->tid, NULL, (void *)(long)WSTOPSIG(status)) != 0)
+			return -errno;
+	}
+}
+
+/* ---- what lets the thread go on without us ---- */
+
+/* As the kernel lays them out for a handler of a 64-bit program. */
+struct context {
+	uint64_t r8, r9, r10, r11, r12, r13, r14, r15, di, si, bp, bx, dx, ax, cx, sp, ip, flags;
+	uint16_t cs, gs, fs, ss;
+	uint64_t err, trapno, oldmask, cr2, fpstate, reserved[8];
+};
+
+struct frame {
+	uint64_t restorer;
+	uint64_t uc_flags, uc_link;
+	struct {
+		uint64_t sp;
+		int32_t flags, pad;
+		uint64_t size;
+	} altstack;
+	struct context context;
+	uint64_t mask;
+	uint8_t info[128];
+};
+
+#define UC_FP_XSTATE 1
+#define UC_SIGCONTEXT_SS 2
+#define UC_STRICT_RESTORE_SS 4
+#define ALTSTACK_LEAVE 0x7f	/* no flags that there are: the thread's stays as it is */
+
+#define FP_MAGIC1 0x46505853U
+#define FP_MAGIC2 0x46505845U
+#define FP_SOFTWARE 464
+
+struct fp_software {
+	uint32_t magic1, extended_size;
+	uint64_t features;
+	uint32_t size, padding[7];
+};
+
+static int xstate_read(int tid, uint8_t *buf, uint32_t *len)
+{
+	struct iovec iov = { buf, XSTATE_MOST };
+	struct fp_software sw = { .magic1 = FP_MAGIC1 };
+	const uint32_t magic2 = FP_MAGIC2;
+
+	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_X86_XSTATE, &iov) != 0)
+		return -errno;
+	*len = (uint32_t)iov.iov_len;
+	memcpy(&sw.features, buf + FP_SOFTWARE, sizeof(sw.features)); /* the kernel puts them there */
+	sw.size = *len;
+	sw.extended_size = *len + (uint32_t)sizeof(magic2);
+	memcpy(buf + FP_SOFTWARE, &sw, sizeof(sw));
+	memcpy(buf + *len, &magic2, sizeof(magic2));
+	*len += (uint32_t)sizeof(magic2);
+	return 0;
+}
+
+static struct context context_of(const struct user_regs_struct *r)
+{
+	struct context c = { .r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r11 = r->r11, .r12 = r->r12, .r13 = r->r13,
+			     .r14 = r->r14, .r15 = r->r15, .di = r->rdi, .si = r->rsi, .bp = r->rbp, .bx = r->rbx,
+			     .dx = r->rdx, .ax = r->rax, .cx = r->rcx, .sp = r->rsp, .ip = r->rip, .flags = r->eflags,
+			     .cs = (uint16_t)r->cs, .ss = (uint16_t)r->ss };
+
+	/* what the kernel does for a system call that a signal without a handler has interrupted */
+	if (r->orig_rax == NO_CALL)
+		return c;
+	if (r->rax == -512ULL || r->rax == -513ULL || r->rax == -514ULL) {
+		c.ax = r->orig_rax;
+		c.ip -= 2;
+	} else if (r->rax == -516ULL) {
+		c.ax = (uint64_t)-EINTR;
+	}
+	return c;
+}
+
+/* Below the stack pointer; -ENOSPC: there is no room. */
+static int frame_write(struct tracee *t, const struct maps *maps)
+{
+	uint8_t xstate[XSTATE_MOST + 64];
+	struct frame f = { .restorer = t->gadgets.sigreturn,
+			   .uc_flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+			   .altstack.flags = ALTSTACK_LEAVE,
+			   .context = context_of(&t->regs),
+			   .mask = t->mask };
+	const struct map *stack = maps_at(maps, t->regs.rsp);
+	uint64_t fp, sp;
+	uint32_t len = 0;
+	int err = xstate_read(t->tid, xstate, &len);
+
+	if (err)
+		return err;
+	fp = (t->regs.rsp - RED_ZONE - len) & ~(uint64_t)(XSTATE_ALIGN - 1);
+	sp = ((fp - sizeof(f)) & ~15ULL) - 8;
+	f.context.fpstate = fp;
+	if (!stack || !stack->writable || sp < stack->start + 4096)
+		return -ENOSPC;
+	err = process_write(t->pid, fp, xstate, len);
+	if (!err)
+		err = process_write(t->pid, sp, &f, sizeof(f));
+	t->sp = sp;
+	return err;
+}
+
+/* ---- stop ---- */
+
+#define ALL_SIGNALS (~0ULL)
+
+static int take_over(struct tracee *t)
+{
+	uint64_t all = ALL_SIGNALS;
+	struct maps maps;
+	int err;
+
+	if (ptrace(PTRACE_GETREGS, t->tid, NULL, &t->regs) != 0 ||
+	    ptrace(PTRACE_GETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask) != 0)
+		return -errno;
+	err = maps_load(&maps, t->pid);
+	if (err)
+		return err;
+	err = frame_write(t, &maps);
+	maps_free(&maps);
+	if (!err && ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(all), &all) != 0)
+		err = -errno;
+	return err;
+}
+
+static int try_thread(struct tracee *t, int tid, uint64_t until)
+{
+	int err;
+
+	t->tid = tid;
+	t->dead = false;
+	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)PTRACE_O_TRACESYSGOOD) != 0)
+		return -errno;
+	t->since = now_ns();
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) != 0)
+		return -errno;
+	err = settle(t, until);
+	if (!err)
+		err = take_over(t);
+	if (err && !t->dead)
+		ptrace(PTRACE_DETACH, tid, NULL, NULL); /* one that has not stopped is let go when we end */
+	return err;
+}
+
+#define THREADS_TRIED 64
+#define PATIENCE_ONE_NS 50000000ULL
+
+struct candidates {
+	int pid, nr;
+	int tid[THREADS_TRIED];
+};
+
+/* A thread that waits, or runs; not one that is ending, stopped, or where signals cannot reach it. */
+static int candidate(int tid, void *arg)
+{
+	struct candidates *c = arg;
+	char state = process_thread_state(c->pid, tid);
+
+	if ((state == 'S' || state == 'R') && c->nr < THREADS_TRIED)
+		c->tid[c->nr++] = tid;
+	return 0;
+}
+
+int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, unsigned patience_ms)
+{
+	uint64_t until = now_ns() + patience_ms * 1000000ULL;
+	int err = -EBUSY;
+
+	*t = (struct tracee){ .pid = pid, .gadgets = *g };
+	do {
+		struct candidates c = { .pid = pid };
+
+		err = process_threads(pid, candidate, &c);
+		if (err)
+			return err == -ENOENT ? -ESRCH : err;
+		err = -EBUSY;
+		for (int i = 0; i < c.nr && err; i++) {
+			err = try_thread(t, c.tid[i], now_ns() + PATIENCE_ONE_NS);
+			if (err == -EPERM)
+				return err;
+		}
+		if (err)
+			usleep(2000);
+	} while (err && now_ns() < until);
+	return err ? -EBUSY : 0;
+}
+
+/* ---- calls ---- */
+
+#define CALL_STOP (SIGTRAP | 0x80)
+#define CALL_PATIENCE_NS 10000000000ULL
+
+/* To the next begin or end of a system call; a stop of the whole process that comes by holds when we have gone. */
+static int step(struct tracee *t)
+{
+	int status;
+
+	do {
+		if (ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) != 0)
+			return -errno;
+		if (waitpid(t->tid, &status, __WALL) != t->tid || !WIFSTOPPED(status)) {
+			t->dead = true;
+			return -ESRCH;
+		}
+	} while (WSTOPSIG(status) != CALL_STOP);
+	return 0;
+}
+
+long tracee_call(struct tracee *t, long nr, const long args[6])
+{
+	struct user_regs_struct r = t->regs;
+	int err;
+
+	r.rip = t->gadgets.call;
+	r.rsp = t->sp;
+	r.rax = (uint64_t)nr;
+	r.orig_rax = NO_CALL;
+	r.rdi = (uint64_t)args[0];
+	r.rsi = (uint64_t)args[1];
+	r.rdx = (uint64_t)args[2];
+	r.r10 = (uint64_t)args[3];
+	r.r8 = (uint64_t)args[4];
+	r.r9 = (uint64_t)args[5];
+	if (ptrace(PTRACE_SETREGS, t->tid, NULL, &r) != 0)
+		return -errno;
+	err = step(t);
+	if (!err)
+		err = step(t);
+	if (!err && ptrace(PTRACE_GETREGS, t->tid, NULL, &r) != 0)
+		err = -errno;
+	return err ? err : (long)r.rax;
+}
+
+/* ---- release ---- */
+
+uint64_t tracee_release(struct tracee *t)
+{
+	struct user_regs_struct r;
+	int err;
+
+	if (t->dead)
+		return 0;
+	/* from the end of one of our calls to where signals are looked for: no instruction of the program in between */
+	err = ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) || ptrace(PTRACE_CONT, t->tid, NULL, NULL);
+	if (!err)
+		err = settle(t, now_ns() + CALL_PATIENCE_NS);
+	if (!err)
+		err = ptrace(PTRACE_GETREGS, t->tid, NULL, &r);
+	if (!err) {
+		ptrace(PTRACE_SETREGS, t->tid, NULL, &t->regs);
+		ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask);
+	}
+	ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
+	return now_ns() - t->since;
+}

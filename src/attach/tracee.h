@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* One stopped thread of another process, and system calls that it makes for us. */
+#ifndef GODWIT_ATTACH_TRACEE_H
+#define GODWIT_ATTACH_TRACEE_H
+
+#include "attach/process.h"
+
+#include <sys/user.h>
+
+/*
+ * Instructions of the program's that are used: "syscall; ret", and what returns from a signal handler.
+ */
+struct gadgets {
+	uint64_t call, sigreturn;
+};
+
+struct tracee {
+	int pid, tid;
+	struct gadgets gadgets;
+	struct user_regs_struct regs;	/* as they were */
+	uint64_t mask;			/* of signals, as it was */
+	uint64_t sp;			/* of our calls */
+	uint64_t since;
+	bool dead;
+};
+
+/* -ENOENT: the program has no such instructions. */
+int gadgets_find(const struct maps *maps, int pid, struct gadgets *g);
+
+/*
+ * Stop one thread of the process, whichever can be. -EBUSY: none stopped within patience_ms, or has room on its stack;
+ * -EPERM, -ESRCH.
+ */
+int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, unsigned patience_ms);
+/* What the system call returned; -ESRCH also when the process died of something else. */
+long tracee_call(struct tracee *t, long nr, const long args[6]);
+/* Let the thread go on as if nothing had been. Returns how long it stood, in ns. */
+uint64_t tracee_release(struct tracee *t);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * godwit attach, godwit detach: the engine into a running process, and out of it.
+ */
+#include "cli.h"
+
+#include "attach/attach.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- words ---- */
+
+static void print_json(int pid, bool attached, int nr_nodes, const struct attach_result *res)
+{
+	cJSON *object = json_object();
+
+	json_add_u64(object, "pid", (uint64_t)pid);
+	json_add_bool(object, "attached", attached);
+	if (attached)
+		json_add_u64(object, "nodes", (uint64_t)nr_nodes);
+	json_add_u64(object, "threads", res->threads);
+	json_add_u64(object, "hooks", res->hooks);
+	json_add_us(object, "pause_us", res->pause_ns);
+	json_add_us(object, "total_us", res->total_ns);
+	json_print(object, stdout);
+}
+
+static void print_line(int pid, const char *what, const struct attach_result *res)
+{
+	printf("PID %d: %s; one of its %u threads stood still for %.1f ms\n", pid, what, res->threads,
+	       (double)res->pause_ns / 1e6);
+}
+
+/* Nothing is left half done by a signal: the way back takes no longer than the way on. */
+static void signals_hold(bool hold)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+/* ---------------------------------------------------------------- attach ---- */
+
+/* One that 'run' has started has its engine already, and is no image of ours. */
+static int engine_absent(int pid)
+{
+	struct session s = { .patience_ms = SESSION_TIMEOUT_MS, .mute = true };
+	int err = session_try(&s, pid);
+
+	if (err == -ENOENT)
+		return 0;
+	if (err == -ESRCH)
+		return say_error("no process %d", pid);
+	if (!err)
+		session_close(&s);
+	return err ? CLI_FAILED : say_error("PID %d has an engine already", pid);
+}
+
+static int attach(const struct cli_args *args)
+{
+	char nodes[SPECS_MAX] = "", engine[PATH_MAX], dir[CTL_PATH_MAX] = "", why[ATTACH_WHY];
+	struct attach_result res;
+	int pid, nr_nodes = specs_collect(args, nodes), err;
+
+	if (nr_nodes < 0 || session_pid(args->operands[0], &pid) || need_all() ||
+	    program_engine(engine, sizeof(engine)) || engine_absent(pid))
+		return CLI_FAILED;
+	process_runtime_dir(pid, dir, sizeof(dir));
+	signals_hold(true);
+	err = attach_process(pid,
+			     &(struct attach_options){ .library = engine, .nodes = nodes,
+						       .runtime_dir = dir,
+						       .stall_us_max = (uint32_t)args_number(args, OPT_MAX_STALL, 0),
+						       .flags = args_has(args, OPT_NO_RECYCLE) ? GW_NO_RECYCLE : 0 },
+			     &res, why);
+	signals_hold(false);
+	if (err)
+		return say_error("PID %d %s", pid, why);
+	if (args_has(args, OPT_JSON))
+		print_json(pid, true, nr_nodes, &res);
+	else if (!args_has(args, OPT_QUIET))
+		print_line(pid, "attached", &res);
+	return CLI_DONE;
+}
+
+static const struct cli_option attach_options[] = {
+	{ OPT_NODES, 0, "nodes", "N", "that many virtual RAM nodes (default 2)", 1, GW_MAX_NODES },
+	{ OPT_NODE, 0, "node", "SPEC", "one node; repeat it; numbered from 0 in this order", 0, 0 },
+	{ OPT_MAX_STALL, 0, "max-stall", "US", "default bound of a stall in microseconds (50)", 1, 1000000 },
+	{ OPT_NO_RECYCLE, 0, "no-recycle", NULL, "never reuse a vacated page frame", 0, 0 },
+	{ OPT_QUIET, 'q', "quiet", NULL, "say nothing that is no error", 0, 0 },
+	{ .name = NULL },
+};
+
+const struct cli_command cli_attach = {
+	.name = "attach",
+	.usage = "[--nodes N | --node SPEC ...] [OPTION...] PID",
+	.summary = "put the engine into a running process",
+	.text = "The process becomes what 'godwit run' makes of a program, without a restart; one of\n"
+		"its threads stands still for some milliseconds. 'godwit detach' undoes it.\n"
+		"SPEC: " SPEC_FORM "\n"
+		"What cannot be attached to stays untouched, and its reason is said: a static or a\n"
+		"32-bit program, one under a debugger, a stopped or ending one, one in a container.",
+	.options = attach_options,
+	.min = 1,
+	.max = 1,
+	.run = attach,
+};
+
+/* ---------------------------------------------------------------- detach ---- */
+
+static int detach(const struct cli_args *args)
+{
+	char why[ATTACH_WHY];
+	struct attach_result res;
+	int pid, err;
+
+	if (session_pid(args->operands[0], &pid))
+		return CLI_FAILED;
+	signals_hold(true);
+	err = detach_process(pid, &res, why);
+	signals_hold(false);
+	if (err == -EALREADY && engine_absent(pid))
+		return CLI_FAILED;
+	if (err)
+		return say_error("PID %d %s", pid, why);
+	if (args_has(args, OPT_JSON))
+		print_json(pid, false, 0, &res);
+	else if (!args_has(args, OPT_QUIET))
+		print_line(pid, "detached", &res);
+	return CLI_DONE;
+}
+
+static const struct cli_option detach_options[] = {
+	{ OPT_QUIET, 'q', "quiet", NULL, "say nothing that is no error", 0, 0 },
+	{ .name = NULL },
+};
+
+const struct cli_command cli_detach = {
+	.name = "detach",
+	.usage = "[-q] PID",
+	.summary = "take the engine out of a process that was attached to",
+	.text = "Migrations under way end early; pages stay where they are. Afterwards nothing of\n"
+		"the engine is left: no thread, no descriptor, no mapping.",
+	.options = detach_options,
+	.min = 1,
+	.max = 1,
+	.run = detach,
+};

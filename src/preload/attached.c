@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine in a program that was running before it: the command put this library there (control/attached.h), and
+ * the dynamic linker does not know of it.
+ *
+ * Calls of libc's reach us through the slots by which the program's objects call them, and each goes by a stub here
+ * that counts who is inside: when the slots are libc's again and nobody is, the library can go. So nothing that may
+ * block for long is taken this way, nothing leaves an address of ours behind, and a thread begins in the program's
+ * function with nothing of ours below it. A vfork()ed child runs in its parent's memory: what ends a process is not
+ * taken.
+ *
+ * The threads that start and end the engine are the image's own, with the block's stack: they touch no state of libc.
+ */
+#include "control/attached.h"
+
+#include "base/base.h"
+#include "preload/preload.h"
+
+#include <godwit.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define GW_DATA __attribute__((section("gw_data")))
+
+static struct attached *attached GW_DATA = NULL;
+/* For the stubs. */
+uint32_t *attached_inside GW_DATA = NULL;
+void *attached_ioctl_next GW_DATA = NULL;
+void *attached_syscall_next GW_DATA = NULL;
+
+bool preload_attached(void)
+{
+	return attached != NULL;
+}
+
+void *attached_next(const char *name)
+{
+	const struct attached_next *next = (const void *)attached->next;
+
+	for (uint32_t i = 0; i < attached->nr_next; i++)
+		if (!strcmp(next[i].name, name))
+			return (void *)next[i].addr;
+	return NULL;
+}
+
+/* ---- fork: libc's handlers are not ours to add to ---- */
+
+pid_t attached_fork(void);
+pid_t attached_fork(void)
+{
+	pid_t (*next)(void) = attached_next("fork");
+	struct gw_engine *e = gw_self();
+	pid_t pid;
+
+	if (!e)
+		return next();
+	gw_fork_begin(e);
+	pid = next();
+	if (pid) {
+		gw_fork_parent(e);
+		return pid;
+	}
+	__atomic_store_n(attached_inside, 1, __ATOMIC_RELAXED); /* the only thread, and it is here */
+	gw_fork_child(e);
+	return 0;
+}
+
+/* ---- stubs ---- */
+
+#define INSIDE_IN "	mov attached_inside(%rip), %r11\n	lock incl (%r11)\n"
+#define INSIDE_OUT "	mov attached_inside(%rip), %r11\n	lock decl (%r11)\n"
+#define STUB_BEGIN(name) ".globl " name "\n.hidden " name "\n.type " name ", @function\n" name ":\n"
+#define STUB_END(name) "	.size " name ", .-" name "\n"
+
+/* A call whose arguments are all in registers. */
+#define STUB(name, fn)                                                                                               \
+	void stub_##name(void);                                                                                      \
+	__asm__(".text\n" STUB_BEGIN("stub_" #name) INSIDE_IN "	sub $8, %rsp\n	call " #fn "\n	add $8, %rsp\n" INSIDE_OUT \
+		"	ret\n" STUB_END("stub_" #name))
+
+STUB(fork, attached_fork);
+STUB(pthread_create, pthread_create);
+STUB(thrd_create, thrd_create);
+STUB(setuid, setuid);
+STUB(setgid, setgid);
+STUB(seteuid, seteuid);
+STUB(setegid, setegid);
+STUB(setreuid, setreuid);
+STUB(setregid, setregid);
+STUB(setresuid, setresuid);
+STUB(setresgid, setresgid);
+STUB(mmap, mmap);
+STUB(munmap, munmap);
+STUB(madvise, madvise);
+STUB(mremap, mremap);
+STUB(mlockall, mlockall);
+STUB(vmsplice, vmsplice);
+STUB(setsockopt, setsockopt);
+STUB(set_mempolicy, set_mempolicy);
+STUB(get_mempolicy, get_mempolicy);
+STUB(mbind, mbind);
+STUB(set_mempolicy_home_node, set_mempolicy_home_node);
+STUB(move_pages, move_pages);
+STUB(migrate_pages, migrate_pages);
+STUB(getcpu, getcpu);
+STUB(sched_setaffinity, sched_setaffinity);
+STUB(pthread_setaffinity_np, pthread_setaffinity_np);
+STUB(thread_leave, preload_thread_leave);
+
+/* Requests to a descriptor that serves faults (type 0xAA); all others are libc's, however long they take. */
+void stub_ioctl(void);
+__asm__(".text\n" STUB_BEGIN("stub_ioctl")
+	"	mov %esi, %r11d\n"
+	"	shr $8, %r11d\n"
+	"	cmp $0xAA, %r11b\n"
+	"	je 1f\n"
+	"	jmp *attached_ioctl_next(%rip)\n"
+	"1:\n" INSIDE_IN
+	"	sub $8, %rsp\n"
+	"	call ioctl\n"
+	"	add $8, %rsp\n" INSIDE_OUT
+	"	ret\n" STUB_END("stub_ioctl"));
+
+/* Those system calls that syscall() here knows; a thread may wait in another for ever. */
+#define KNOWN(nr) "	cmp $" nr ", %rdi\n	je 1f\n"
+void stub_syscall(void);
+__asm__(".text\n" STUB_BEGIN("stub_syscall")
+	KNOWN("9") KNOWN("11") KNOWN("25") KNOWN("28") KNOWN("203")		/* mmap munmap mremap madvise sched_setaffinity */
+	KNOWN("237") KNOWN("238") KNOWN("239") KNOWN("256") KNOWN("279")	/* mbind set_ get_mempolicy migrate_ move_pages */
+	KNOWN("309") KNOWN("450")						/* getcpu set_mempolicy_home_node */
+	"	jmp *attached_syscall_next(%rip)\n"
+	"1:\n" INSIDE_IN
+	"	push 8(%rsp)\n"			/* the seventh argument */
+	"	call syscall\n"
+	"	add $8, %rsp\n" INSIDE_OUT
+	"	ret\n" STUB_END("stub_syscall"));
+
+#define HOOK(name) { #name, (void *)stub_##name }
+static const struct attached_hook hooks[] __attribute__((section(ATTACHED_SECTION), used)) = {
+	HOOK(fork), HOOK(pthread_create), HOOK(thrd_create),
+	HOOK(setuid), HOOK(setgid), HOOK(seteuid), HOOK(setegid),
+	HOOK(setreuid), HOOK(setregid), HOOK(setresuid), HOOK(setresgid),
+	HOOK(mmap), { "mmap64", (void *)stub_mmap }, HOOK(munmap), HOOK(madvise), HOOK(mremap), HOOK(mlockall),
+	HOOK(vmsplice), HOOK(setsockopt), HOOK(ioctl), HOOK(syscall),
+	HOOK(set_mempolicy), HOOK(get_mempolicy), HOOK(mbind), HOOK(set_mempolicy_home_node),
+	HOOK(move_pages), HOOK(migrate_pages), HOOK(getcpu),
+	HOOK(sched_setaffinity), HOOK(pthread_setaffinity_np),
+};
+
+/* ---- slots ---- */
+
+/* Other threads call through it meanwhile. One that the dynamic linker has just filled is left to libc. */
+static int slot_write(const struct attached_slot *s, bool on)
+{
+	uint64_t page = ALIGN_DOWN(s->at, 4096), *at = (uint64_t *)s->at, from = on ? s->was : s->now;
+	long err = s->readonly ? sys3(SYS_mprotect, page, 4096, PROT_READ | PROT_WRITE) : 0;
+
+	if (err < 0)
+		return (int)err;
+	__atomic_compare_exchange_n(at, &from, on ? s->now : s->was, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	if (s->readonly)
+		sys3(SYS_mprotect, page, 4096, PROT_READ);
+	return 0;
+}
+
+static int slots_write(bool on)
+{
+	const struct attached_slot *slot = (const void *)attached->slots;
+	int err = 0;
+
+	for (uint32_t i = 0; i < attached->nr_slots && (!on || !err); i++) {
+		int now = slot_write(&slot[i], on);
+
+		err = err ? err : now;
+	}
+	return err;
+}
+
+/* ---- start ---- */
+
+static void forked(struct gw_engine *e, int err, void *arg)
+{
+	(void)arg;
+	attached->running = !err;
+	if (!err)
+		gw_control_open_at(e, attached->runtime_dir);
+}
+
+static int engine_start(struct gw_engine **e)
+{
+	struct gw_options opt = { .size = sizeof(opt),
+				  .flags = attached->flags | GW_OWN_FORKS,
+				  .stall_us_max = attached->stall_us_max,
+				  .forked = forked,
+				  .own = (void *)attached->image,
+				  .own_len = attached->image_len };
+	int err = gw_start(e, &opt);
+
+	if (err)
+		return err;
+	err = preload_add_nodes(*e, attached->nodes);
+	if (!err)
+		err = gw_control_open_at(*e, attached->runtime_dir);
+	if (err)
+		gw_stop(*e);
+	return err;
+}
+
+static int begin(struct attached *a)
+{
+	struct gw_engine *e;
+	int err;
+
+	attached = a;
+	attached_inside = &a->inside;
+	attached_ioctl_next = attached_next("ioctl");
+	attached_syscall_next = attached_next("syscall");
+	err = preload_threads_begin((void (*)(void *))(void *)stub_thread_leave);
+	if (!err)
+		err = engine_start(&e);
+	if (!err) {
+		err = slots_write(true);
+		if (err) {
+			slots_write(false);
+			gw_stop(e);
+		}
+	}
+	if (err)
+		preload_threads_end();
+	a->running = !err;
+	return err;
+}
+
+/* ---- end ---- */
+
+#define LOOK_NS 200000ULL
+
+static bool nobody_inside(const struct attached *a)
+{
+	return !__atomic_load_n(&a->inside, __ATOMIC_SEQ_CST) && !preload_threads_starting();
+}
+
+static int end(struct attached *a)
+{
+	uint64_t until = clock_ns() + a->patience_ms * 1000000ULL;
+	struct gw_engine *e = gw_self();
+
+	if (!attached) /* it never began */
+		return 0;
+	slots_write(false);
+	while (!nobody_inside(a) && clock_ns() < until)
+		sleep_ns(LOOK_NS);
+	if (!nobody_inside(a)) {
+		slots_write(true);
+		return -EBUSY;
+	}
+	preload_threads_end();
+	if (e)
+		gw_stop(e);
+	a->running = 0;
+	return 0;
+}
+
+/* ---- the image's own thread ---- */
+
+int attached_main(struct attached *a);
+int attached_main(struct attached *a)
+{
+	a->error = a->order == ATTACHED_START ? begin(a) : end(a);
+	return 0;
+}
+
+/* The library's entry point: on the block's stack, which the system call that made the thread has returned to. */
+__asm__(".text\n" STUB_BEGIN("attached_entry")
+	"	xor %ebp, %ebp\n"
+	"	mov %r9, %rdi\n"
+	"	and $-16, %rsp\n"
+	"	call attached_main\n"
+	"	xor %edi, %edi\n"
+	"	mov $60, %eax\n"
+	"	syscall\n"
+	"	hlt\n" STUB_END("attached_entry"));
