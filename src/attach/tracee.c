@@ -22,6 +22,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,14 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+/* While somebody stands still for us no ordinary thread takes our CPU. As far as permitted. */
+static void hurry(bool on)
+{
+	struct sched_param param = { .sched_priority = on ? 1 : 0 };
+
+	sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK : SCHED_OTHER, &param);
 }
 
 /* ---- instructions ---- */
@@ -93,7 +102,7 @@ static bool is_trap_stop(int status)
 /* Wait for a stop. -ETIMEDOUT, -ESRCH. */
 static int wait_stop(struct tracee *t, int *status, uint64_t until)
 {
-	for (unsigned pause_us = 0;; pause_us = pause_us < 1000 ? pause_us + 20 : pause_us) {
+	for (unsigned pause_us = 10;; pause_us = pause_us < 1000 ? pause_us + 10 : pause_us) {
 		pid_t got = waitpid(t->tid, status, __WALL | WNOHANG);
 
 		if (got == t->tid) {
@@ -106,8 +115,7 @@ static int wait_stop(struct tracee *t, int *status, uint64_t until)
 		}
 		if (now_ns() > until)
 			return -ETIMEDOUT;
-		if (pause_us)
-			usleep(pause_us);
+		usleep(pause_us);
 	}
 }
 
@@ -293,28 +301,32 @@ static int candidate(int tid, void *arg)
 	return 0;
 }
 
+static int try_threads(struct tracee *t)
+{
+	struct candidates c = { .pid = t->pid };
+	int err = process_threads(t->pid, candidate, &c);
+
+	if (err)
+		return err == -ENOENT ? -ESRCH : err;
+	err = -EBUSY;
+	for (int i = 0; i < c.nr && err && err != -EPERM; i++)
+		err = try_thread(t, c.tid[i], now_ns() + PATIENCE_ONE_NS);
+	return err;
+}
+
 int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, unsigned patience_ms)
 {
 	uint64_t until = now_ns() + patience_ms * 1000000ULL;
-	int err = -EBUSY;
+	int err;
 
 	*t = (struct tracee){ .pid = pid, .gadgets = *g };
-	do {
-		struct candidates c = { .pid = pid };
-
-		err = process_threads(pid, candidate, &c);
-		if (err)
-			return err == -ENOENT ? -ESRCH : err;
-		err = -EBUSY;
-		for (int i = 0; i < c.nr && err; i++) {
-			err = try_thread(t, c.tid[i], now_ns() + PATIENCE_ONE_NS);
-			if (err == -EPERM)
-				return err;
-		}
-		if (err)
-			usleep(2000);
-	} while (err && now_ns() < until);
-	return err ? -EBUSY : 0;
+	hurry(true);
+	while ((err = try_threads(t)) && err != -EPERM && err != -ESRCH && now_ns() < until)
+		usleep(2000);
+	if (!err)
+		return 0;
+	hurry(false);
+	return err == -EPERM || (err == -ESRCH && !process_thread_state(pid, pid)) ? err : -EBUSY;
 }
 
 /* ---- calls ---- */
@@ -370,8 +382,10 @@ uint64_t tracee_release(struct tracee *t)
 	struct user_regs_struct r;
 	int err;
 
-	if (t->dead)
+	if (t->dead) {
+		hurry(false);
 		return 0;
+	}
 	/* from the end of one of our calls to where signals are looked for: no instruction of the program in between */
 	err = ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) || ptrace(PTRACE_CONT, t->tid, NULL, NULL);
 	if (!err)
@@ -383,5 +397,6 @@ uint64_t tracee_release(struct tracee *t)
 		ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask);
 	}
 	ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
+	hurry(false);
 	return now_ns() - t->since;
 }

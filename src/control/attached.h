@@ -16,6 +16,7 @@
 #define ATTACHED_VERSION 1U
 #define ATTACHED_NAME 40
 #define ATTACHED_NODES 16384
+#define ATTACHED_RANGES 8
 #define ATTACHED_STACK (64UL << 10)
 #define ATTACHED_SECTION "gw_hooks"		/* of struct attached_hook */
 
@@ -38,6 +39,12 @@ struct attached_slot {
 	uint64_t readonly;	/* the page may not be written to */
 };
 
+/* A part of the image that is not to be written to, once it has begun. */
+struct attached_range {
+	uint64_t start, len;
+	uint64_t prot;
+};
+
 enum attached_order { ATTACHED_START = 1, ATTACHED_END };
 
 struct attached_plate {
@@ -56,8 +63,9 @@ struct attached {
 	uint32_t inside;		/* calls of program threads under way in hooks; atomic */
 	uint32_t stall_us_max, flags;	/* of struct gw_options */
 	uint32_t patience_ms;		/* for calls inside */
-	uint32_t nr_next, nr_slots;
+	uint32_t nr_next, nr_slots, nr_ranges;
 	uint64_t next, slots;		/* addresses of the tables */
+	struct attached_range range[ATTACHED_RANGES];
 	char runtime_dir[128];		/* XDG_RUNTIME_DIR of the process, or "" */
 	char nodes[ATTACHED_NODES];	/* specifications, ';' between them */
 };

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define GW_DATA __attribute__((section("gw_data")))
@@ -209,11 +210,30 @@ static int engine_start(struct gw_engine **e)
 	return err;
 }
 
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+/* The rest of what a dynamic linker does, and a name in /proc/PID/maps; a kernel that has none is no worse. */
+static int settle(const struct attached *a)
+{
+	long err = 0;
+
+	for (uint32_t i = 0; i < a->nr_ranges && err >= 0; i++)
+		err = sys3(SYS_mprotect, a->range[i].start, a->range[i].len, a->range[i].prot);
+	sys5(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, a->image, a->image_len, "godwit");
+	return err < 0 ? (int)err : 0;
+}
+
 static int begin(struct attached *a)
 {
 	struct gw_engine *e;
 	int err;
 
+	err = settle(a);
+	if (err)
+		return err;
 	attached = a;
 	attached_inside = &a->inside;
 	attached_ioctl_next = attached_next("ioctl");
