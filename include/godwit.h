@@ -83,6 +83,13 @@ struct gw_options {
 	void *forked_arg;
 	void *own;		/* a mapping of the caller's that must never move, such as this library's own data */
 	size_t own_len;
+	/*
+	 * Where the process has no rights to full-mode userfaultfd (-EPERM of gw_start()): called on the service
+	 * thread for a descriptor of this process's, opened with more rights, UFFDIO_API done with these features.
+	 * Returns it or -errno, and in *have all features that the kernel named. May be NULL.
+	 */
+	int (*faults)(uint64_t features, uint64_t *have, void *arg);
+	void *faults_arg;
 };
 
 /*

@@ -220,6 +220,7 @@ static void service_once(struct gw_engine *e)
 static int service_open(struct gw_engine *e)
 {
 	uint64_t mask = 1ULL << (KICK_SIGNAL - 1);
+	struct mmu_donor donor = { .give = e->opt.faults, .arg = e->opt.faults_arg };
 	int err;
 
 	sys3(SYS_close_range, 0, ~0U, 0);
@@ -231,7 +232,7 @@ static int service_open(struct gw_engine *e)
 	e->signal_fd = (int)sys4(SYS_signalfd4, -1, &mask, sizeof(mask), SFD_NONBLOCK | SFD_CLOEXEC);
 	if (e->signal_fd < 0)
 		return e->signal_fd;
-	err = mmu_uffd_open(&e->mmu, &e->region);
+	err = mmu_uffd_open(&e->mmu, &e->region, &donor);
 	if (err)
 		return err;
 	err = gw_watch(e, e->mmu->ops->event_fd(e->mmu), EPOLLIN, on_events, NULL);

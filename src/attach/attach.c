@@ -13,9 +13,11 @@
  */
 #include "attach/attach.h"
 
+#include "attach/donor.h"
 #include "attach/examine.h"
 #include "attach/outside.h"
 #include "attach/plan.h"
+#include "attach/seccomp.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -102,12 +104,14 @@ static int order_begin(struct tracee *t, const struct attached *a, uint64_t bloc
 static int order_wait(int pid, uint64_t block, struct attached *a)
 {
 	uint64_t until = now_ns() + ENGINE_PATIENCE_NS;
+	uint32_t answered = DONOR_NONE;
 	int err;
 
 	for (;;) {
 		err = process_read(pid, block, a, sizeof(*a));
 		if (err || !a->tid)
 			return err ? err : a->error;
+		donor_answer(pid, block, a, &answered);
 		if (now_ns() > until)
 			return -ETIMEDOUT;
 		usleep(500);
@@ -187,6 +191,21 @@ static int remove_image(struct plan *p, uint64_t base, uint64_t len, struct atta
 	return err ? why_errno(why, err, "the engine's memory cannot be given back") : 0;
 }
 
+/* With the thread stopped, before it makes any call. */
+static int rights_examine(const struct tracee *t, char *why)
+{
+	const char *name = "";
+	int err = seccomp_examine(t, &name);
+
+	if (err == -EPERM)
+		return why_say(why, err, "has a seccomp filter, which only root may look at: run godwit as root");
+	if (err == -ENOTSUP)
+		snprintf(why, ATTACH_WHY, "has a seccomp filter that does not let the engine call %s()", name);
+	else if (err)
+		why_errno(why, err, "its seccomp filter cannot be read");
+	return err;
+}
+
 static int attach_planned(struct plan *p, const struct attach_options *opt, struct attach_result *res, char *why)
 {
 	struct attached a;
@@ -197,10 +216,15 @@ static int attach_planned(struct plan *p, const struct attach_options *opt, stru
 
 	if (err)
 		return err;
-	err = image_begin(&t, p, opt, &base);
+	err = rights_examine(&t, why);
+	if (!err) {
+		err = image_begin(&t, p, opt, &base);
+		if (err)
+			why_errno(why, err, "cannot put the engine there");
+	}
 	pause_note(res, tracee_release(&t));
 	if (err)
-		return why_errno(why, err, "cannot put the engine there");
+		return err;
 	err = order_wait(p->pid, base + PAGE + p->image.len, &a);
 	if (!err)
 		return 0;

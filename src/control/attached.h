@@ -47,6 +47,18 @@ struct attached_range {
 
 enum attached_order { ATTACHED_START = 1, ATTACHED_END };
 
+/*
+ * A process without the rights to handle its own faults gets them from the command, which may have them: step by step,
+ * each set by the side named.
+ */
+enum attached_donor {
+	DONOR_NONE,
+	DONOR_WANTED,	/* process: send /dev/userfaultfd over the other end of donor_fd */
+	DONOR_OPEN,	/* process: donor_fd is open on its faults: agree on donor_features with the kernel */
+	DONOR_DONE,	/* command: done; donor_features are those that there are */
+	DONOR_REFUSED,	/* command: no rights here either */
+};
+
 struct attached_plate {
 	uint64_t magic;
 	uint32_t version, size;		/* of struct attached */
@@ -61,6 +73,10 @@ struct attached {
 	int32_t error;			/* of the last order, valid when tid is 0 */
 	uint32_t tid;			/* of the thread that carries it out; the kernel clears it */
 	uint32_t inside;		/* calls of program threads under way in hooks; atomic */
+	uint32_t donor;			/* enum attached_donor; atomic */
+	int32_t donor_fd;		/* in the table of thread donor_tid */
+	uint32_t donor_tid, zero;
+	uint64_t donor_features;
 	uint32_t stall_us_max, flags;	/* of struct gw_options */
 	uint32_t patience_ms;		/* for calls inside */
 	uint32_t nr_next, nr_slots, nr_ranges;

@@ -156,10 +156,19 @@ void mmu_probe(struct mmu_probe *out, const char *pretend);
 /* ---- mmu_uffd.c ---- */
 
 /*
- * The real world of the calling process. Opens descriptors in the caller's table; its own state comes
- * from r. -EPERM, -ENOSYS, -EMFILE, -ENOMEM.
+ * Somebody with more rights than the process: give() returns a descriptor of this process's for its faults, in full mode
+ * and with these features agreed upon, in the caller's table, or -errno; *have: all that the kernel has.
  */
-int mmu_uffd_open(struct mmu **out, struct region *r);
+struct mmu_donor {
+	int (*give)(uint64_t features, uint64_t *have, void *arg);
+	void *arg;
+};
+
+/*
+ * The real world of the calling process. Opens descriptors in the caller's table; its own state comes
+ * from r; donor (or NULL) is asked where its own rights do not suffice. -EPERM, -ENOSYS, -EMFILE, -ENOMEM.
+ */
+int mmu_uffd_open(struct mmu **out, struct region *r, const struct mmu_donor *donor);
 
 /* ---- mmu_sim.c ---- */
 

@@ -77,6 +77,11 @@ int uffd_open(uint32_t *method, uint64_t *features)
 	return (int)fd;
 }
 
+int uffd_donated(const struct mmu_donor *donor, uint64_t *features)
+{
+	return donor->give(NEEDED | UFFD_FEATURE_EVENT_FORK, features, donor->arg);
+}
+
 static bool has_scan(void)
 {
 	struct pm_scan_arg arg = { .size = sizeof(arg),

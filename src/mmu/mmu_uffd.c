@@ -447,7 +447,7 @@ static const struct mmu_ops uffd_ops = {
 	.event_fd = uffd_event_fd,
 };
 
-int mmu_uffd_open(struct mmu **out, struct region *r)
+int mmu_uffd_open(struct mmu **out, struct region *r, const struct mmu_donor *donor)
 {
 	struct mmu_uffd *u = region_alloc(r, 3 * MMU_PAGE);
 	uint64_t features;
@@ -463,6 +463,8 @@ int mmu_uffd_open(struct mmu **out, struct region *r)
 	u->wide = copy_wide();
 	u->pid = (int)sys0(SYS_getpid);
 	u->fd = uffd_open(&method, &features);
+	if (u->fd == -EPERM && donor && donor->give)
+		u->fd = uffd_donated(donor, &features);
 	if (u->fd < 0)
 		return u->fd;
 	u->can_poison = features & UFFD_FEATURE_POISON;

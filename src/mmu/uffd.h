@@ -62,5 +62,8 @@ struct procmap_query {
 
 /* A full-mode userfaultfd with events and UFFDIO_MOVE, or -errno. method as struct mmu_probe; features: those it has. */
 int uffd_open(uint32_t *method, uint64_t *features);
+struct mmu_donor;
+/* The same from a donor. */
+int uffd_donated(const struct mmu_donor *donor, uint64_t *features);
 
 #endif

@@ -19,9 +19,13 @@
 #include <godwit.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define GW_DATA __attribute__((section("gw_data")))
@@ -180,6 +184,74 @@ static int slots_write(bool on)
 	return err;
 }
 
+/* ---- the rights to handle faults, from the command: see enum attached_donor ---- */
+
+#define DONOR_PATIENCE_NS 5000000000ULL
+#define DONOR_LOOK_NS 100000ULL
+#define NEW_FAULTS 0xAA00	/* USERFAULTFD_IOC_NEW */
+
+static void donor_tell(enum attached_donor step, long fd)
+{
+	attached->donor_fd = (int32_t)fd;
+	attached->donor_tid = (uint32_t)sys0(SYS_gettid);
+	__atomic_store_n(&attached->donor, step, __ATOMIC_RELEASE);
+}
+
+static int donor_wait(enum attached_donor step, long fd)
+{
+	uint64_t until = clock_ns() + DONOR_PATIENCE_NS;
+
+	donor_tell(step, fd);
+	while (__atomic_load_n(&attached->donor, __ATOMIC_ACQUIRE) == (uint32_t)step && clock_ns() < until)
+		sleep_ns(DONOR_LOOK_NS);
+	return __atomic_load_n(&attached->donor, __ATOMIC_ACQUIRE) == DONOR_DONE ? 0 : -EPERM;
+}
+
+/* The one descriptor that a message brings, or -errno. */
+static long receive_fd(long socket)
+{
+	struct {
+		struct cmsghdr head;
+		int fd;
+	} control = { .fd = -1 };
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	long got = sys3(SYS_recvmsg, socket, &msg, MSG_CMSG_CLOEXEC);
+
+	return got < 0 ? got : control.fd < 0 ? -EPERM : control.fd;
+}
+
+static int faults_donated(uint64_t features, uint64_t *have, void *arg)
+{
+	struct timeval patience = { .tv_sec = (long)(DONOR_PATIENCE_NS / 1000000000ULL) };
+	int pair[2];
+	long dev, fd, err;
+
+	(void)arg;
+	if (attached->running || sys4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -EPERM; /* a forked child: nobody is there to ask */
+	sys5(SYS_setsockopt, pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	donor_tell(DONOR_WANTED, pair[1]);
+	dev = receive_fd(pair[0]);
+	sys1(SYS_close, pair[0]);
+	sys1(SYS_close, pair[1]);
+	if (dev < 0)
+		return -EPERM;
+	fd = sys3(SYS_ioctl, dev, NEW_FAULTS, O_CLOEXEC | O_NONBLOCK);
+	sys1(SYS_close, dev);
+	if (fd < 0)
+		return (int)fd;
+	attached->donor_features = features;
+	err = donor_wait(DONOR_OPEN, fd);
+	*have = attached->donor_features;
+	if (!err)
+		return (int)fd;
+	sys1(SYS_close, fd);
+	return (int)err;
+}
+
 /* ---- start ---- */
 
 static void forked(struct gw_engine *e, int err, void *arg)
@@ -196,6 +268,7 @@ static int engine_start(struct gw_engine **e)
 				  .flags = attached->flags | GW_OWN_FORKS,
 				  .stall_us_max = attached->stall_us_max,
 				  .forked = forked,
+				  .faults = faults_donated,
 				  .own = (void *)attached->image,
 				  .own_len = attached->image_len };
 	int err = gw_start(e, &opt);

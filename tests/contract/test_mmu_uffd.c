@@ -236,7 +236,7 @@ static struct mmu_world *world_open(void)
 
 	alarm(60);
 	BUG_ON(!uw || region_reserve(&uw->region, REGION_LEN, REGION_LEN) || pipe(uw->pipe));
-	err = mmu_uffd_open(&uw->w.mmu, &uw->region);
+	err = mmu_uffd_open(&uw->w.mmu, &uw->region, NULL);
 	if (err) {
 		print_message("# mmu_uffd_open: error %d\n", err);
 		return NULL;
