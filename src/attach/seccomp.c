@@ -39,7 +39,7 @@ static const struct need {
 	long nr;
 	uint64_t args[6];
 } needs[] = {
-#define NEED(name, ...) { .name = #name, .nr = SYS_##name, .args = { __VA_ARGS__ } }
+#define NEED(call, ...) { .name = #call, .nr = SYS_##call, .args = { __VA_ARGS__ } }
 	NEED(mmap, 0, 1 << 20, RW, PRIVATE), NEED(mprotect, 1 << 20, 4096, PROT_READ | PROT_EXEC),
 	NEED(munmap), NEED(madvise), NEED(clone, THREAD_OWN_FILES), NEED(exit), NEED(prctl, PR_SET_NAME),
 	NEED(rt_sigprocmask), NEED(futex), NEED(tgkill), NEED(getpid), NEED(gettid), NEED(geteuid),
