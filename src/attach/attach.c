@@ -20,10 +20,12 @@
 #include "attach/seccomp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -123,6 +125,29 @@ static int image_unmap(struct tracee *t, uint64_t base, uint64_t len)
 	long ret = call(t, SYS_munmap, (long)base, (long)len, 0, 0);
 
 	return ret < 0 ? (int)ret : 0;
+}
+
+/* ---- one command at a time ---- */
+
+#define TURN_TRIES 100
+
+/* The turn ends with us, however that comes. Returns a descriptor to close, or -errno. */
+static int turn_take(int pid, char *why)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return why_say(why, -ESRCH, "does not exist");
+	for (int i = 0; i < TURN_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		usleep(50000);
+	}
+	close(fd);
+	return why_say(why, -EBUSY, "is being attached to or detached from by another godwit: try again");
 }
 
 /* ---- attach ---- */
@@ -238,9 +263,12 @@ int attach_process(int pid, const struct attach_options *opt, struct attach_resu
 {
 	struct plan p = { .pid = pid };
 	uint64_t since = now_ns();
-	int err = examine(pid, why);
+	int turn = turn_take(pid, why), err;
 
 	*res = (struct attach_result){ .threads = 0 };
+	if (turn < 0)
+		return turn;
+	err = examine(pid, why);
 	if (!err && strlen(opt->nodes) >= ATTACHED_NODES)
 		err = why_say(why, -E2BIG, "would get too long a list of nodes");
 	if (!err)
@@ -250,6 +278,7 @@ int attach_process(int pid, const struct attach_options *opt, struct attach_resu
 	res->hooks = p.nr_slots;
 	process_threads(pid, count_thread, &res->threads);
 	plan_free(&p);
+	close(turn);
 	res->total_ns = now_ns() - since;
 	return err;
 }
@@ -331,20 +360,39 @@ static int detach_planned(struct plan *p, struct attach_result *res, char *why)
 	return err ? err : remove_image(p, a.image, a.image_len, res, why);
 }
 
+/* What attaching found out then; here it is only about what may have changed. */
+static int detach_examine(int pid, char *why)
+{
+	char ignored[ATTACH_WHY];
+	int err = examine(pid, ignored);
+
+	if (err && err != -EALREADY)
+		snprintf(why, ATTACH_WHY, "%s", ignored);
+	return err == -EALREADY ? 0 : err;
+}
+
 int detach_process(int pid, struct attach_result *res, char *why)
 {
 	struct plan p = { .pid = pid };
 	uint64_t since = now_ns();
-	int err;
+	int turn = turn_take(pid, why), err;
 
 	*res = (struct attach_result){ .threads = 0 };
-	err = maps_load(&p.maps, pid);
-	if (err)
-		return examine(pid, why) ? err : why_errno(why, err, "its mappings cannot be read");
-	err = gadgets_find(&p.maps, pid, &p.gadgets);
-	err = err ? why_say(why, -EALREADY, "was not attached to") : detach_planned(&p, res, why);
+	if (turn < 0)
+		return turn;
+	err = detach_examine(pid, why);
+	if (!err) {
+		err = maps_load(&p.maps, pid);
+		if (err)
+			why_errno(why, err, "its mappings cannot be read");
+	}
+	if (!err && gadgets_find(&p.maps, pid, &p.gadgets))
+		err = why_say(why, -EALREADY, "was not attached to");
+	if (!err)
+		err = detach_planned(&p, res, why);
 	process_threads(pid, count_thread, &res->threads);
 	plan_free(&p);
+	close(turn);
 	res->total_ns = now_ns() - since;
 	return err;
 }

@@ -87,7 +87,7 @@ static int examine_state(int pid, const char *status, char *why)
 	if (tracer)
 		return say(why, -EBUSY, "is traced by process %ld (a debugger, strace ...): end that first", tracer);
 	if (state == 'T')
-		return say(why, -EBUSY, "is stopped: 'kill -CONT %ld' first; --via kernel moves its pages all the same",
+		return say(why, -EBUSY, "is stopped: 'kill -CONT %ld' first; '--via kernel' moves its pages all the same",
 			   pid);
 	return 0;
 }
@@ -97,9 +97,6 @@ static int examine_world(int pid, const char *status, char *why)
 	if (!same_namespace(pid, "pid"))
 		return say(why, -ENOTSUP,
 			   "is in another PID namespace (a container): run godwit inside: nsenter -t %ld -a", pid);
-	if (!same_namespace(pid, "mnt"))
-		return say(why, -ENOTSUP,
-			   "sees another file tree (a container, PrivateTmp): run godwit inside: nsenter -t %ld -m", pid);
 	if (memory_sharer(pid, process_status(status, "PPid", 0)))
 		return say(why, -EBUSY, "runs in the memory of its parent, process %ld (vfork): try again",
 			   process_status(status, "PPid", 0));

@@ -130,7 +130,7 @@ static int plan_objects(struct plan *p, char *why)
 			usleep(10000);
 	}
 	if (err == -ENOTSUP)
-		return why_say(why, err, "is statically linked: start it with 'godwit run', or use --via kernel");
+		return why_say(why, err, "is statically linked: '--via kernel' moves its pages");
 	if (err == -EAGAIN)
 		return why_say(why, -EBUSY, "is still being loaded, or loads a library right now: try again");
 	if (err == -ENOEXEC) {

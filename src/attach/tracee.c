@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -290,13 +291,26 @@ struct candidates {
 	int tid[THREADS_TRIED];
 };
 
+/* What such a one begins would have its table of descriptors, and keep open what it closes. */
+static bool is_engines(int pid, int tid)
+{
+	char path[64], *name;
+	bool is;
+
+	snprintf(path, sizeof(path), "task/%d/comm", tid);
+	name = process_file(pid, path, NULL);
+	is = name && (strcmp(name, "godwit\n") == 0 || strcmp(name, "godwit-job\n") == 0);
+	free(name);
+	return is;
+}
+
 /* A thread that waits, or runs; not one that is ending, stopped, or where signals cannot reach it. */
 static int candidate(int tid, void *arg)
 {
 	struct candidates *c = arg;
 	char state = process_thread_state(c->pid, tid);
 
-	if ((state == 'S' || state == 'R') && c->nr < THREADS_TRIED)
+	if ((state == 'S' || state == 'R') && c->nr < THREADS_TRIED && (tid == c->pid || !is_engines(c->pid, tid)))
 		c->tid[c->nr++] = tid;
 	return 0;
 }

@@ -49,30 +49,32 @@ static void signals_hold(bool hold)
 
 /* ---------------------------------------------------------------- attach ---- */
 
-/* One that 'run' has started has its engine already, and is no image of ours. */
-static int engine_absent(int pid)
+/* Whoever brought it. 0, or CLI_FAILED after saying what is in the way. */
+static int has_engine(int pid, bool *has)
 {
-	struct session s = { .patience_ms = SESSION_TIMEOUT_MS, .mute = true };
+	struct session s = { .patience_ms = SESSION_TIMEOUT_MS };
 	int err = session_try(&s, pid);
 
-	if (err == -ENOENT)
-		return 0;
-	if (err == -ESRCH)
-		return say_error("no process %d", pid);
+	*has = !err;
 	if (!err)
 		session_close(&s);
-	return err ? CLI_FAILED : say_error("PID %d has an engine already", pid);
+	if (err == -ESRCH)
+		return say_error("no process %d", pid);
+	return err == -ENOENT ? 0 : err ? CLI_FAILED : 0;
 }
 
 static int attach(const struct cli_args *args)
 {
 	char nodes[SPECS_MAX] = "", engine[PATH_MAX], dir[CTL_PATH_MAX] = "", why[ATTACH_WHY];
 	struct attach_result res;
+	bool has;
 	int pid, nr_nodes = specs_collect(args, nodes), err;
 
 	if (nr_nodes < 0 || session_pid(args->operands[0], &pid) || need_all() ||
-	    program_engine(engine, sizeof(engine)) || engine_absent(pid))
+	    program_engine(engine, sizeof(engine)) || has_engine(pid, &has))
 		return CLI_FAILED;
+	if (has)
+		return say_error("PID %d has an engine already", pid);
 	process_runtime_dir(pid, dir, sizeof(dir));
 	signals_hold(true);
 	err = attach_process(pid,
@@ -121,6 +123,7 @@ static int detach(const struct cli_args *args)
 {
 	char why[ATTACH_WHY];
 	struct attach_result res;
+	bool has;
 	int pid, err;
 
 	if (session_pid(args->operands[0], &pid))
@@ -128,8 +131,8 @@ static int detach(const struct cli_args *args)
 	signals_hold(true);
 	err = detach_process(pid, &res, why);
 	signals_hold(false);
-	if (err == -EALREADY && engine_absent(pid))
-		return CLI_FAILED;
+	if (err == -EALREADY && !has_engine(pid, &has) && has)
+		return say_error("PID %d was not attached to: it was started with its engine, which ends with it", pid);
 	if (err)
 		return say_error("PID %d %s", pid, why);
 	if (args_has(args, OPT_JSON))

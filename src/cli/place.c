@@ -80,17 +80,36 @@ const char *user_name(unsigned int uid, char *buf, size_t len)
 
 /* ---------------------------------------------------------------- places ---- */
 
-static int place_add(struct place *places, int nr, const char *xdg, unsigned int uid)
+static int place_add_below(struct place *places, int nr, const char *root, const char *xdg, unsigned int uid)
 {
 	struct place *place = &places[nr];
 
-	if (nr == PLACES_MAX || ctl_runtime_base(place->base, sizeof(place->base), xdg, uid) != 0)
+	if (nr == PLACES_MAX || ctl_runtime_base_below(root, place->base, sizeof(place->base), xdg, uid) != 0)
 		return nr;
 	place->uid = uid;
 	for (int i = 0; i < nr; i++)
 		if (strcmp(places[i].base, place->base) == 0)
 			return nr;
 	return nr + 1;
+}
+
+static int place_add(struct place *places, int nr, const char *xdg, unsigned int uid)
+{
+	return place_add_below(places, nr, "", xdg, uid);
+}
+
+/* Where a process's file tree is, if it is not ours; else "". */
+static const char *process_root(int pid, char *buf, size_t len)
+{
+	char its[64] = "", ours[64] = "";
+	ssize_t nr;
+
+	snprintf(buf, len, "/proc/%d/ns/mnt", pid);
+	nr = readlink(buf, its, sizeof(its) - 1);
+	if (nr < 0 || readlink("/proc/self/ns/mnt", ours, sizeof(ours) - 1) < 0 || strcmp(its, ours) == 0)
+		return "";
+	snprintf(buf, len, "/proc/%d/root", pid);
+	return buf;
 }
 
 bool process_runtime_dir(int pid, char *buf, size_t len)
@@ -113,14 +132,15 @@ bool process_runtime_dir(int pid, char *buf, size_t len)
 
 int places_of_process(struct place *places, int pid, unsigned int uid)
 {
-	char dir[CTL_PATH_MAX];
+	char dir[CTL_PATH_MAX], buf[64];
+	const char *root = process_root(pid, buf, sizeof(buf));
 	int nr = 0;
 
-	if (uid == geteuid())
+	if (uid == geteuid() && !*root)
 		nr = place_add(places, nr, getenv("XDG_RUNTIME_DIR"), uid);
 	if (process_runtime_dir(pid, dir, sizeof(dir)))
-		nr = place_add(places, nr, dir, uid);
-	return place_add(places, nr, NULL, uid);
+		nr = place_add_below(places, nr, root, dir, uid);
+	return place_add_below(places, nr, root, NULL, uid);
 }
 
 /* Names that end in a user's number. */

@@ -29,6 +29,8 @@
  * write; else /tmp/godwit-UID, which need not exist.
  */
 int ctl_runtime_base(char *buf, size_t len, const char *xdg, unsigned int uid);
+/* The same in another file tree, below root. */
+int ctl_runtime_base_below(const char *root, char *buf, size_t len, const char *xdg, unsigned int uid);
 
 /*
  * BASE/godwit, made with mode 0700 (and BASE before it) when make is true and it is not there.

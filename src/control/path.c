@@ -82,10 +82,11 @@ static int dir_check(const char *name, unsigned int uid, unsigned int closed)
 	return 0;
 }
 
-int ctl_runtime_base(char *buf, size_t len, const char *xdg, unsigned int uid)
+int ctl_runtime_base_below(const char *root, char *buf, size_t len, const char *xdg, unsigned int uid)
 {
 	struct path p = path_begin(buf, len);
 
+	path_add(&p, root);
 	if (xdg && xdg[0] == '/') {
 		path_add(&p, xdg);
 		/* with a slash at its end a symbolic link passes for what it leads to */
@@ -94,6 +95,7 @@ int ctl_runtime_base(char *buf, size_t len, const char *xdg, unsigned int uid)
 		if (path_end(&p) == 0 && dir_check(buf, uid, 022) == 0)
 			return 0;
 		p = path_begin(buf, len);
+		path_add(&p, root);
 	}
 	path_add(&p, "/run/user/");
 	path_add_number(&p, uid);
@@ -101,9 +103,15 @@ int ctl_runtime_base(char *buf, size_t len, const char *xdg, unsigned int uid)
 		return 0;
 
 	p = path_begin(buf, len);
+	path_add(&p, root);
 	path_add(&p, "/tmp/godwit-");
 	path_add_number(&p, uid);
 	return path_end(&p);
+}
+
+int ctl_runtime_base(char *buf, size_t len, const char *xdg, unsigned int uid)
+{
+	return ctl_runtime_base_below("", buf, len, xdg, uid);
 }
 
 /* mkdir() that is content with a directory that is there already. */
