@@ -245,9 +245,11 @@ static int frame_write(struct tracee *t, const struct maps *maps)
 
 #define ALL_SIGNALS (~0ULL)
 
+/* From here on the thread puts itself right when we are gone; only then are its signals held up. */
 static int take_over(struct tracee *t)
 {
 	uint64_t all = ALL_SIGNALS;
+	struct user_regs_struct r;
 	struct maps maps;
 	int err;
 
@@ -259,9 +261,16 @@ static int take_over(struct tracee *t)
 		return err;
 	err = frame_write(t, &maps);
 	maps_free(&maps);
-	if (!err && ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(all), &all) != 0)
-		err = -errno;
-	return err;
+	if (err)
+		return err;
+	r = t->regs;
+	r.rip = t->gadgets.sigreturn;
+	r.rsp = t->sp + sizeof(uint64_t);
+	r.orig_rax = NO_CALL;
+	if (ptrace(PTRACE_SETREGS, t->tid, NULL, &r) != 0 ||
+	    ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(all), &all) != 0)
+		return -errno; /* a dying thread */
+	return 0;
 }
 
 static int try_thread(struct tracee *t, int tid, uint64_t until)
@@ -278,13 +287,12 @@ static int try_thread(struct tracee *t, int tid, uint64_t until)
 	err = settle(t, until);
 	if (!err)
 		err = take_over(t);
-	if (err && !t->dead)
-		ptrace(PTRACE_DETACH, tid, NULL, NULL); /* one that has not stopped is let go when we end */
+	if (err && err != -ETIMEDOUT && !t->dead)
+		ptrace(PTRACE_DETACH, tid, NULL, NULL);
 	return err;
 }
 
 #define THREADS_TRIED 64
-#define PATIENCE_ONE_NS 50000000ULL
 
 struct candidates {
 	int pid, nr;
@@ -315,7 +323,8 @@ static int candidate(int tid, void *arg)
 	return 0;
 }
 
-static int try_threads(struct tracee *t)
+/* -ETIMEDOUT: one was asked to stop and has not; it is let go when this command ends, which must be soon. */
+static int try_threads(struct tracee *t, uint64_t until)
 {
 	struct candidates c = { .pid = t->pid };
 	int err = process_threads(t->pid, candidate, &c);
@@ -323,8 +332,8 @@ static int try_threads(struct tracee *t)
 	if (err)
 		return err == -ENOENT ? -ESRCH : err;
 	err = -EBUSY;
-	for (int i = 0; i < c.nr && err && err != -EPERM; i++)
-		err = try_thread(t, c.tid[i], now_ns() + PATIENCE_ONE_NS);
+	for (int i = 0; i < c.nr && err && err != -EPERM && err != -ETIMEDOUT; i++)
+		err = try_thread(t, c.tid[i], until);
 	return err;
 }
 
@@ -335,7 +344,7 @@ int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, unsigned pat
 
 	*t = (struct tracee){ .pid = pid, .gadgets = *g };
 	hurry(true);
-	while ((err = try_threads(t)) && err != -EPERM && err != -ESRCH && now_ns() < until)
+	while ((err = try_threads(t, until)) && err != -EPERM && err != -ESRCH && now_ns() < until)
 		usleep(2000);
 	if (!err)
 		return 0;
@@ -407,8 +416,8 @@ uint64_t tracee_release(struct tracee *t)
 	if (!err)
 		err = ptrace(PTRACE_GETREGS, t->tid, NULL, &r);
 	if (!err) {
-		ptrace(PTRACE_SETREGS, t->tid, NULL, &t->regs);
 		ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask);
+		ptrace(PTRACE_SETREGS, t->tid, NULL, &t->regs);
 	}
 	ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
 	hurry(false);

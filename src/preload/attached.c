@@ -6,8 +6,7 @@
  * Calls of libc's reach us through the slots by which the program's objects call them, and each goes by a stub here
  * that counts who is inside: when the slots are libc's again and nobody is, the library can go. So nothing that may
  * block for long is taken this way, nothing leaves an address of ours behind, and a thread begins in the program's
- * function with nothing of ours below it. A vfork()ed child runs in its parent's memory: what ends a process is not
- * taken.
+ * function with nothing of ours below it.
  *
  * The threads that start and end the engine are the image's own, with the block's stack: they touch no state of libc.
  */
@@ -115,6 +114,19 @@ STUB(sched_setaffinity, sched_setaffinity);
 STUB(pthread_setaffinity_np, pthread_setaffinity_np);
 STUB(thread_leave, preload_thread_leave);
 
+/* What ends a process takes its socket along, and is libc's then: a vfork()ed child ends here, too. */
+void *attached_exit_next GW_DATA = NULL;
+void *attached__exit_next GW_DATA = NULL;
+
+#define STUB_LAST(name, next)                                                                                        \
+	void stub_##name(void);                                                                                      \
+	__asm__(".text\n" STUB_BEGIN("stub_" #name) INSIDE_IN                                                        \
+		"	push %rdi\n	call gw_control_unlink\n	pop %rdi\n" INSIDE_OUT "	jmp *" #next "(%rip)\n"     \
+		STUB_END("stub_" #name))
+
+STUB_LAST(exit, attached_exit_next);
+STUB_LAST(_exit, attached__exit_next);
+
 /* Requests to a descriptor that serves faults (type 0xAA); all others are libc's, however long they take. */
 void stub_ioctl(void);
 __asm__(".text\n" STUB_BEGIN("stub_ioctl")
@@ -145,7 +157,7 @@ __asm__(".text\n" STUB_BEGIN("stub_syscall")
 
 #define HOOK(name) { #name, (void *)stub_##name }
 static const struct attached_hook hooks[] __attribute__((section(ATTACHED_SECTION), used)) = {
-	HOOK(fork), HOOK(pthread_create), HOOK(thrd_create),
+	HOOK(fork), HOOK(exit), HOOK(_exit), { "_Exit", (void *)stub__exit }, HOOK(pthread_create), HOOK(thrd_create),
 	HOOK(setuid), HOOK(setgid), HOOK(seteuid), HOOK(setegid),
 	HOOK(setreuid), HOOK(setregid), HOOK(setresuid), HOOK(setresgid),
 	HOOK(mmap), { "mmap64", (void *)stub_mmap }, HOOK(munmap), HOOK(madvise), HOOK(mremap), HOOK(mlockall),
@@ -311,6 +323,8 @@ static int begin(struct attached *a)
 	attached_inside = &a->inside;
 	attached_ioctl_next = attached_next("ioctl");
 	attached_syscall_next = attached_next("syscall");
+	attached_exit_next = attached_next("exit");
+	attached__exit_next = attached_next("_exit");
 	err = preload_threads_begin((void (*)(void *))(void *)stub_thread_leave);
 	if (!err)
 		err = engine_start(&e);
