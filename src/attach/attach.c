@@ -58,15 +58,18 @@ static int image_protect(struct tracee *t, const struct plan *p, uint64_t base)
 		const struct segment *s = &p->image.segment[i];
 
 		if (s->prot & PROT_EXEC)
-			err = call(t, SYS_mprotect, (long)(base + PAGE + s->start), (long)(s->end - s->start), s->prot, 0);
+			err = call(t, SYS_mprotect, (long)(base + PAGE + s->start), (long)(s->end - s->start), s->prot,
+				   0);
 	}
 	return err < 0 ? (int)err : 0;
 }
 
 static int image_fill(struct tracee *t, struct plan *p, const struct attach_options *opt, uint64_t base)
 {
-	struct attached_plate plate = { .magic = ATTACHED_MAGIC, .version = ATTACHED_VERSION,
-					.size = sizeof(struct attached), .block = base + PAGE + p->image.len };
+	struct attached_plate plate = { .magic = ATTACHED_MAGIC,
+					.version = ATTACHED_VERSION,
+					.size = sizeof(struct attached),
+					.block = base + PAGE + p->image.len };
 	int err = image_place(&p->image, base + PAGE);
 
 	if (err)
@@ -97,8 +100,8 @@ static int order_begin(struct tracee *t, const struct attached *a, uint64_t bloc
 		err = process_write(t->pid, a->stack_top, &a->entry, sizeof(a->entry));
 	if (err)
 		return err;
-	ret = tracee_call(t, SYS_clone, (long[6]){ THREAD_FLAGS, (long)a->stack_top, (long)tid, (long)tid, (long)tp,
-						   (long)block });
+	ret = tracee_call(t, SYS_clone,
+			  (long[6]){ THREAD_FLAGS, (long)a->stack_top, (long)tid, (long)tid, (long)tp, (long)block });
 	return ret < 0 ? (int)ret : 0;
 }
 
@@ -169,8 +172,9 @@ static int stop(struct tracee *t, int pid, const struct gadgets *g, char *why)
 	int err = tracee_stop(t, pid, g, STOP_PATIENCE_MS);
 
 	if (err == -EBUSY)
-		return why_say(why, err, "has no thread that can be stopped: all wait in the kernel (as in vfork()), or have no "
-				     "room on their stacks: try again");
+		return why_say(why, err,
+			       "has no thread that can be stopped: all wait in the kernel (as in vfork()), or have no "
+			       "room on their stacks: try again");
 	return err ? examine_ptrace(pid, err, why) : 0;
 }
 
@@ -207,7 +211,8 @@ static int remove_image(struct plan *p, uint64_t base, uint64_t len, struct atta
 	int err = outside_wait(p->pid, &p->gadgets, base, base + len);
 
 	if (err)
-		return why_say(why, err, "has a thread in the engine's code: its memory stays for now: run detach again");
+		return why_say(why, err,
+			       "has a thread in the engine's code: its memory stays for now: run detach again");
 	err = stop(&t, p->pid, &p->gadgets, why);
 	if (err)
 		return err;
@@ -320,7 +325,8 @@ bool attach_is_attached(int pid)
 static int end_failed(int err, char *why)
 {
 	if (err == -EBUSY)
-		return why_say(why, err, "has calls under way in the engine that do not end (mremap, fork ...): try again");
+		return why_say(why, err,
+			       "has calls under way in the engine that do not end (mremap, fork ...): try again");
 	if (err == -ETIMEDOUT)
 		return why_say(why, err, "has not ended the engine in 20 s: is it stopped?");
 	return why_errno(why, err, "its engine cannot end");

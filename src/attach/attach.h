@@ -19,18 +19,18 @@
 #define ATTACH_WHY 256
 
 struct attach_options {
-	const char *library;		/* the file */
-	const char *nodes;		/* specifications, ';' between them */
-	const char *runtime_dir;	/* the process's XDG_RUNTIME_DIR, or "" */
-	uint32_t stall_us_max;		/* 0: the engine's own default */
-	uint32_t flags;			/* of struct gw_options */
+	const char *library;	 /* the file */
+	const char *nodes;	 /* specifications, ';' between them */
+	const char *runtime_dir; /* the process's XDG_RUNTIME_DIR, or "" */
+	uint32_t stall_us_max;	 /* 0: the engine's own default */
+	uint32_t flags;		 /* of struct gw_options */
 };
 
 struct attach_result {
-	uint64_t pause_ns;	/* the longest time that a thread of the process was stopped */
+	uint64_t pause_ns; /* the longest time that a thread of the process was stopped */
 	uint64_t total_ns;
-	uint32_t hooks;		/* places that call the engine now, or did until now */
-	uint32_t threads;	/* that the process has */
+	uint32_t hooks;	  /* places that call the engine now, or did until now */
+	uint32_t threads; /* that the process has */
 };
 
 /*

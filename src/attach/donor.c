@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PIDFD_OF_THREAD O_EXCL	/* PIDFD_THREAD, Linux 6.9 */
+#define PIDFD_OF_THREAD O_EXCL /* PIDFD_THREAD, Linux 6.9 */
 
 /* The engine's threads have a table of descriptors of their own. */
 static int thread_fd(const struct attached *a)
@@ -41,10 +41,12 @@ static int send_fd(int socket, int fd)
 		char room[CMSG_SPACE(sizeof(int))];
 	} control = { .room = "" };
 	struct iovec iov = { "", 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			      .msg_controllen = CMSG_SPACE(sizeof(int)) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(sizeof(int))
+	};
 
-	control.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+	control.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+					 .cmsg_level = SOL_SOCKET,
 					 .cmsg_type = SCM_RIGHTS };
 	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
 	return sendmsg(socket, &msg, MSG_NOSIGNAL) == 1 ? 0 : -errno;

@@ -10,17 +10,22 @@
 #include <errno.h>
 #include <linux/kcmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int say(char *why, int err, const char *format, long number) __attribute__((format(printf, 3, 0)));
+static int say(char *why, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-static int say(char *why, int err, const char *format, long number)
+static int say(char *why, int err, const char *format, ...)
 {
-	snprintf(why, ATTACH_WHY, format, number);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(why, ATTACH_WHY, format, args);
+	va_end(args);
 	return err;
 }
 
@@ -67,9 +72,9 @@ static int examine_binary(int pid, char *why)
 	if (nr != sizeof(elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0)
 		return 0;
 	if (elf.e_ident[EI_CLASS] == ELFCLASS32)
-		return say(why, -ENOTSUP, "is a 32-bit program", 0);
+		return say(why, -ENOTSUP, "is a 32-bit program");
 	if (elf.e_machine != EM_X86_64)
-		return say(why, -ENOTSUP, "is a program of another architecture", 0);
+		return say(why, -ENOTSUP, "is a program of another architecture");
 	return 0;
 }
 
@@ -81,22 +86,28 @@ static int examine_state(int pid, const char *status, char *why)
 	if (tgid != pid)
 		return say(why, -EINVAL, "is a thread of process %ld: attach to that", tgid);
 	if (state == 'X' || (state == 'Z' && process_status(status, "Threads", 1) <= 1))
-		return say(why, -ESRCH, "has ended already (a zombie: its parent has not waited for it)", 0);
+		return say(why, -ESRCH, "has ended already (a zombie: its parent has not waited for it)");
 	if (!strstr(status, "\nVmSize:") && state != 'Z')
-		return say(why, -ENOTSUP, "has no memory: it is a kernel thread, or just ending", 0);
+		return say(why, -ENOTSUP, "has no memory: it is a kernel thread, or just ending");
 	if (tracer)
 		return say(why, -EBUSY, "is traced by process %ld (a debugger, strace ...): end that first", tracer);
 	if (state == 'T')
-		return say(why, -EBUSY, "is stopped: 'kill -CONT %ld' first; '--via kernel' moves its pages all the same",
-			   pid);
+		return say(why, -EBUSY,
+			   "is stopped: 'kill -CONT %ld' first; '--via kernel' moves its pages all the same",
+			   (long)pid);
 	return 0;
 }
 
 static int examine_world(int pid, const char *status, char *why)
 {
+	const char *features = strstr(status, "\nx86_Thread_features:");
+
+	if (features && memmem(features + 1, strcspn(features + 1, "\n"), "shstk", 5))
+		return say(why, -ENOTSUP, "runs with a shadow stack (CET): start it with 'godwit run'");
 	if (!same_namespace(pid, "pid"))
 		return say(why, -ENOTSUP,
-			   "is in another PID namespace (a container): run godwit inside: nsenter -t %ld -a", pid);
+			   "is in another PID namespace (a container): run godwit inside: nsenter -t %ld -a",
+			   (long)pid);
 	if (memory_sharer(pid, process_status(status, "PPid", 0)))
 		return say(why, -EBUSY, "runs in the memory of its parent, process %ld (vfork): try again",
 			   process_status(status, "PPid", 0));
@@ -109,10 +120,10 @@ int examine(int pid, char *why)
 	int err;
 
 	if (pid == getpid())
-		return say(why, -EINVAL, "is this command itself", 0);
+		return say(why, -EINVAL, "is this command itself");
 	status = process_file(pid, "status", NULL);
 	if (!status)
-		return say(why, -ESRCH, "does not exist", 0);
+		return say(why, -ESRCH, "does not exist");
 	err = examine_state(pid, status, why);
 	if (!err)
 		err = examine_world(pid, status, why);
@@ -121,7 +132,7 @@ int examine(int pid, char *why)
 	if (err == -EPERM)
 		err = examine_ptrace(pid, err, why);
 	if (!err && attach_is_attached(pid))
-		err = say(why, -EALREADY, "is attached to already", 0);
+		err = say(why, -EALREADY, "is attached to already");
 	free(status);
 	return err;
 }
@@ -133,11 +144,12 @@ int examine_ptrace(int pid, int err, char *why)
 
 	free(scope);
 	if (err == -ESRCH)
-		return say(why, err, "has ended", 0);
+		return say(why, err, "has ended");
 	if (err == -EPERM && restricted && geteuid() != 0)
-		return say(why, err, "may not be stopped: kernel.yama.ptrace_scope is %ld: run godwit as root", restricted);
+		return say(why, err, "may not be stopped: kernel.yama.ptrace_scope is %ld: run godwit as root",
+			   restricted);
 	if (err == -EPERM)
-		return say(why, err, "may not be stopped: it is another user's, or protected: run godwit as root", 0);
+		return say(why, err, "may not be stopped: it is another user's, or protected: run godwit as root");
 	snprintf(why, ATTACH_WHY, "cannot be stopped: %s", strerror(-err));
 	return err;
 }

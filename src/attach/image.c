@@ -90,8 +90,7 @@ static int hooks_find(struct image *im, const Elf64_Ehdr *elf)
 	names = file_at(im, sh[elf->e_shstrndx].sh_offset, sh[elf->e_shstrndx].sh_size);
 	for (int i = 0; names && i < elf->e_shnum; i++)
 		if (sh[i].sh_name < sh[elf->e_shstrndx].sh_size &&
-		    strcmp(names + sh[i].sh_name, ATTACHED_SECTION) == 0 &&
-		    mem_at(im, sh[i].sh_addr, sh[i].sh_size)) {
+		    strcmp(names + sh[i].sh_name, ATTACHED_SECTION) == 0 && mem_at(im, sh[i].sh_addr, sh[i].sh_size)) {
 			im->hooks = sh[i].sh_addr;
 			im->nr_hooks = sh[i].sh_size / sizeof(struct attached_hook);
 			return 0;

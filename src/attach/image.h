@@ -7,7 +7,7 @@
 #include "control/attached.h"
 
 struct segment {
-	uint64_t start, end;	/* whole pages, from the image's first byte */
+	uint64_t start, end; /* whole pages, from the image's first byte */
 	int prot;
 };
 
@@ -16,15 +16,15 @@ struct segment {
 struct image {
 	uint8_t *file;
 	size_t file_len;
-	uint8_t *mem;		/* len bytes */
+	uint8_t *mem; /* len bytes */
 	uint64_t len;
 	uint64_t entry;
-	uint64_t hooks, nr_hooks;	/* struct attached_hook */
+	uint64_t hooks, nr_hooks; /* struct attached_hook */
 	struct segment segment[SEGMENTS];
 	int nr_segments;
-	uint64_t *value;	/* of each relocation that names something of another object's */
+	uint64_t *value; /* of each relocation that names something of another object's */
 	uint64_t nr_values;
-	char missing[64];	/* valid after -ENOENT: what nobody in the process has */
+	char missing[64]; /* valid after -ENOENT: what nobody in the process has */
 };
 
 /* -ENOEXEC: not a library that we can lay out; or what open(2) and read(2) say. */

@@ -20,10 +20,33 @@ struct dynamic {
 	uint64_t debug, symtab, strtab, strsz, hash, gnu_hash, versym, jmprel, pltrelsz, pltrel;
 };
 
+static const struct {
+	int64_t tag;
+	size_t offset;
+	bool is_address;
+} tags[] = {
+	{ DT_DEBUG, offsetof(struct dynamic, debug), false },
+	{ DT_SYMTAB, offsetof(struct dynamic, symtab), true },
+	{ DT_STRTAB, offsetof(struct dynamic, strtab), true },
+	{ DT_STRSZ, offsetof(struct dynamic, strsz), false },
+	{ DT_HASH, offsetof(struct dynamic, hash), true },
+	{ DT_GNU_HASH, offsetof(struct dynamic, gnu_hash), true },
+	{ DT_VERSYM, offsetof(struct dynamic, versym), true },
+	{ DT_JMPREL, offsetof(struct dynamic, jmprel), true },
+	{ DT_PLTRELSZ, offsetof(struct dynamic, pltrelsz), false },
+	{ DT_PLTREL, offsetof(struct dynamic, pltrel), false },
+};
+
 /* glibc has put addresses into the section, musl and the kernel leave offsets. */
-static uint64_t address(uint64_t base, uint64_t value)
+static void dynamic_take(struct dynamic *d, const Elf64_Dyn *dyn, uint64_t base)
 {
-	return value && value < base ? base + value : value;
+	uint64_t value = dyn->d_un.d_val;
+
+	for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++)
+		if (tags[i].tag == dyn->d_tag)
+			*(uint64_t *)(void *)((char *)d + tags[i].offset) = tags[i].is_address && value && value < base
+										    ? base + value
+										    : value;
 }
 
 static int dynamic_read(int pid, uint64_t at, uint64_t base, struct dynamic *d)
@@ -33,22 +56,9 @@ static int dynamic_read(int pid, uint64_t at, uint64_t base, struct dynamic *d)
 		Elf64_Dyn dyn;
 		int err = process_read(pid, at, &dyn, sizeof(dyn));
 
-		if (err)
+		if (err || dyn.d_tag == DT_NULL)
 			return err;
-		switch (dyn.d_tag) {
-		case DT_NULL: return 0;
-		case DT_DEBUG: d->debug = dyn.d_un.d_ptr; break;
-		case DT_SYMTAB: d->symtab = address(base, dyn.d_un.d_ptr); break;
-		case DT_STRTAB: d->strtab = address(base, dyn.d_un.d_ptr); break;
-		case DT_STRSZ: d->strsz = dyn.d_un.d_val; break;
-		case DT_HASH: d->hash = address(base, dyn.d_un.d_ptr); break;
-		case DT_GNU_HASH: d->gnu_hash = address(base, dyn.d_un.d_ptr); break;
-		case DT_VERSYM: d->versym = address(base, dyn.d_un.d_ptr); break;
-		case DT_JMPREL: d->jmprel = address(base, dyn.d_un.d_ptr); break;
-		case DT_PLTRELSZ: d->pltrelsz = dyn.d_un.d_val; break;
-		case DT_PLTREL: d->pltrel = dyn.d_un.d_val; break;
-		default: break;
-		}
+		dynamic_take(d, &dyn, base);
 	}
 	return -ENOEXEC;
 }
@@ -251,7 +261,7 @@ const char *object_name(const struct object *o, uint32_t sym)
 	return sym < o->nr_sym && o->sym[sym].st_name < o->str_len ? o->str + o->sym[sym].st_name : "";
 }
 
-#define VERSION_HIDDEN 0x8000	/* not the one that new programs get */
+#define VERSION_HIDDEN 0x8000 /* not the one that new programs get */
 
 static uint64_t symbol_in(const struct object *o, const char *name)
 {

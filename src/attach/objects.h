@@ -14,15 +14,15 @@ struct object {
 	uint32_t nr_sym;
 	char *str;
 	uint64_t str_len;
-	uint16_t *version;		/* of each symbol, or NULL */
-	Elf64_Rela *plt;		/* the slots by which it calls others */
+	uint16_t *version; /* of each symbol, or NULL */
+	Elf64_Rela *plt;   /* the slots by which it calls others */
 	uint32_t nr_plt;
 };
 
 struct objects {
 	struct object *object;
 	uint32_t nr;
-	char broken[256];		/* valid after -ENOEXEC: which object */
+	char broken[256]; /* valid after -ENOEXEC: which object */
 };
 
 /* 0; -EAGAIN: the linker is at work; -ENOTSUP: there is none (static); -ENOEXEC: cannot be understood; -ESRCH, -EPERM. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE 1
 /*
- * Nobody calls into the image any more, and whoever is in a call there is counted by it. What the count does not see are
- * the few instructions before it is raised and after it is lowered: there a thread is for a moment, or for as long as
- * a signal handler takes that has interrupted it there. The kernel's record of that lies on the thread's stack, and
+ * Nobody calls into the image any more, and whoever is in a call there is counted by it. What the count does not see
+ * are the few instructions before it is raised and after it is lowered: there a thread is for a moment, or for as long
+ * as a signal handler takes that has interrupted it there. The kernel's record of that lies on the thread's stack, and
  * begins with the address of the code that returns from a handler.
  */
 #include "attach/outside.h"
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define STACK_MOST (1UL << 20)
-#define RECORD_IP 22	/* words from the record's first to the instruction pointer in it */
+#define RECORD_IP 22 /* words from the record's first to the instruction pointer in it */
 #define TRIES 2000
 #define PAUSE_US 1000
 

@@ -204,12 +204,16 @@ void plan_tail_fill(struct plan *p, const struct attach_options *opt, uint64_t b
 	uint64_t words[3];
 
 	*a = (struct attached){
-		.image = base, .image_len = p->len,
+		.image = base,
+		.image_len = p->len,
 		.entry = base + PAGE + p->image.entry,
-		.stall_us_max = opt->stall_us_max, .flags = opt->flags,
+		.stall_us_max = opt->stall_us_max,
+		.flags = opt->flags,
 		.patience_ms = INSIDE_PATIENCE_MS,
-		.nr_next = (uint32_t)p->image.nr_hooks, .next = tables,
-		.nr_slots = p->nr_slots, .slots = tables + p->image.nr_hooks * sizeof(*p->next),
+		.nr_next = (uint32_t)p->image.nr_hooks,
+		.next = tables,
+		.nr_slots = p->nr_slots,
+		.slots = tables + p->image.nr_hooks * sizeof(*p->next),
 	};
 	ranges_fill(a, &p->image);
 	snprintf(a->runtime_dir, sizeof(a->runtime_dir), "%s", opt->runtime_dir);

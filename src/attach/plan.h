@@ -9,7 +9,7 @@
 
 #define PAGE 4096UL
 #define PAGES(x) (((x) + PAGE - 1) & ~(PAGE - 1))
-#define TLS_BLOCK 4096UL	/* at the top of the stack: the image's thread has a thread pointer of its own */
+#define TLS_BLOCK 4096UL /* at the top of the stack: the image's thread has a thread pointer of its own */
 
 struct plan {
 	int pid;
@@ -19,10 +19,10 @@ struct plan {
 	struct gadgets gadgets;
 	struct attached_next *next;
 	struct attached_slot *slot;
-	uint64_t *slot_hook;		/* of each slot: which hook */
+	uint64_t *slot_hook; /* of each slot: which hook */
 	uint32_t nr_slots;
-	uint8_t *tail;			/* the block, the tables, the stack's top */
-	uint64_t tail_len, len;		/* len: of the whole image */
+	uint8_t *tail;		/* the block, the tables, the stack's top */
+	uint64_t tail_len, len; /* len: of the whole image */
 };
 
 /* As attach_process(); plan_free() also after an error. */

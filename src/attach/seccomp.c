@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE 1
 /*
- * A filter may do worse to a forbidden call than refuse it: kill the process. So the filters are read out and asked about
- * each call that the engine makes, before it makes any.
+ * A filter may do worse to a forbidden call than refuse it: kill the process. So the filters are read out and asked
+ * about each call that the engine makes, before it makes any.
  */
 #include "attach/seccomp.h"
 
@@ -33,22 +33,62 @@
 #define PRIVATE (MAP_PRIVATE | MAP_ANONYMOUS)
 #define RW (PROT_READ | PROT_WRITE)
 
+#define NEED(call, ...)                                                  \
+	{                                                                \
+		.name = #call, .nr = SYS_##call, .args = { __VA_ARGS__ } \
+	}
+
 /* What the engine cannot do without, with the arguments that filters look at. */
 static const struct need {
 	const char *name;
 	long nr;
 	uint64_t args[6];
 } needs[] = {
-#define NEED(call, ...) { .name = #call, .nr = SYS_##call, .args = { __VA_ARGS__ } }
-	NEED(mmap, 0, 1 << 20, RW, PRIVATE), NEED(mprotect, 1 << 20, 4096, PROT_READ | PROT_EXEC),
-	NEED(munmap), NEED(madvise), NEED(clone, THREAD_OWN_FILES), NEED(exit), NEED(prctl, PR_SET_NAME),
-	NEED(rt_sigprocmask), NEED(futex), NEED(tgkill), NEED(getpid), NEED(gettid), NEED(geteuid),
-	NEED(userfaultfd), NEED(ioctl, 0, _IOC(_IOC_READ | _IOC_WRITE, 0xAA, 0x05, 0)), NEED(process_vm_readv),
-	NEED(openat), NEED(read), NEED(pread64), NEED(close), NEED(close_range), NEED(getdents64), NEED(lstat),
-	NEED(mkdir), NEED(unlink), NEED(chmod), NEED(fchmod), NEED(readlinkat),
-	NEED(socket, AF_UNIX, SOCK_STREAM), NEED(bind), NEED(listen), NEED(accept4), NEED(sendto), NEED(recvfrom),
-	NEED(getsockopt), NEED(setsockopt), NEED(epoll_create1), NEED(epoll_ctl), NEED(epoll_pwait), NEED(signalfd4),
-	NEED(get_robust_list), NEED(sched_setscheduler), NEED(get_mempolicy), NEED(mbind), NEED(move_pages),
+	NEED(mmap, 0, 1 << 20, RW, PRIVATE),
+	NEED(mprotect, 1 << 20, 4096, PROT_READ | PROT_EXEC),
+	NEED(munmap),
+	NEED(madvise),
+	NEED(clone, THREAD_OWN_FILES),
+	NEED(exit),
+	NEED(prctl, PR_SET_NAME),
+	NEED(rt_sigprocmask),
+	NEED(futex),
+	NEED(tgkill),
+	NEED(getpid),
+	NEED(gettid),
+	NEED(geteuid),
+	NEED(userfaultfd),
+	NEED(ioctl, 0, _IOC(_IOC_READ | _IOC_WRITE, 0xAA, 0x05, 0)),
+	NEED(process_vm_readv),
+	NEED(openat),
+	NEED(read),
+	NEED(pread64),
+	NEED(close),
+	NEED(close_range),
+	NEED(getdents64),
+	NEED(lstat),
+	NEED(mkdir),
+	NEED(unlink),
+	NEED(chmod),
+	NEED(fchmod),
+	NEED(readlinkat),
+	NEED(socket, AF_UNIX, SOCK_STREAM),
+	NEED(bind),
+	NEED(listen),
+	NEED(accept4),
+	NEED(sendto),
+	NEED(recvfrom),
+	NEED(getsockopt),
+	NEED(setsockopt),
+	NEED(epoll_create1),
+	NEED(epoll_ctl),
+	NEED(epoll_pwait),
+	NEED(signalfd4),
+	NEED(get_robust_list),
+	NEED(sched_setscheduler),
+	NEED(get_mempolicy),
+	NEED(mbind),
+	NEED(move_pages),
 };
 
 /* ---- classic BPF, as seccomp allows it ---- */
@@ -68,17 +108,38 @@ static void compute(struct machine *m, const struct sock_filter *f)
 	uint32_t k = operand(m, f);
 
 	switch (BPF_OP(f->code)) {
-	case BPF_ADD: m->a += k; break;
-	case BPF_SUB: m->a -= k; break;
-	case BPF_MUL: m->a *= k; break;
-	case BPF_DIV: m->a = k ? m->a / k : 0; break;
-	case BPF_AND: m->a &= k; break;
-	case BPF_OR: m->a |= k; break;
-	case BPF_XOR: m->a ^= k; break;
-	case BPF_LSH: m->a = k < 32 ? m->a << k : 0; break;
-	case BPF_RSH: m->a = k < 32 ? m->a >> k : 0; break;
-	case BPF_NEG: m->a = -m->a; break;
-	default: break;
+	case BPF_ADD:
+		m->a += k;
+		break;
+	case BPF_SUB:
+		m->a -= k;
+		break;
+	case BPF_MUL:
+		m->a *= k;
+		break;
+	case BPF_DIV:
+		m->a = k ? m->a / k : 0;
+		break;
+	case BPF_AND:
+		m->a &= k;
+		break;
+	case BPF_OR:
+		m->a |= k;
+		break;
+	case BPF_XOR:
+		m->a ^= k;
+		break;
+	case BPF_LSH:
+		m->a = k < 32 ? m->a << k : 0;
+		break;
+	case BPF_RSH:
+		m->a = k < 32 ? m->a >> k : 0;
+		break;
+	case BPF_NEG:
+		m->a = -m->a;
+		break;
+	default:
+		break;
 	}
 }
 
@@ -91,9 +152,12 @@ static uint32_t load(const struct machine *m, const struct sock_filter *f)
 		if (f->k <= sizeof(m->data) - sizeof(word))
 			memcpy(&word, (const char *)&m->data + f->k, sizeof(word));
 		return word;
-	case BPF_MEM: return m->mem[f->k % BPF_MEMWORDS];
-	case BPF_LEN: return sizeof(m->data);
-	default: return f->k;
+	case BPF_MEM:
+		return m->mem[f->k % BPF_MEMWORDS];
+	case BPF_LEN:
+		return sizeof(m->data);
+	default:
+		return f->k;
 	}
 }
 
@@ -102,10 +166,14 @@ static bool jumps(const struct machine *m, const struct sock_filter *f)
 	uint32_t k = operand(m, f);
 
 	switch (BPF_OP(f->code)) {
-	case BPF_JEQ: return m->a == k;
-	case BPF_JGT: return m->a > k;
-	case BPF_JGE: return m->a >= k;
-	default: return m->a & k; /* BPF_JSET */
+	case BPF_JEQ:
+		return m->a == k;
+	case BPF_JGT:
+		return m->a > k;
+	case BPF_JGE:
+		return m->a >= k;
+	default:
+		return m->a & k; /* BPF_JSET */
 	}
 }
 
@@ -118,15 +186,26 @@ uint32_t seccomp_run(const struct sock_filter *filter, unsigned nr_insns, long n
 		const struct sock_filter *f = &filter[at];
 
 		switch (BPF_CLASS(f->code)) {
-		case BPF_LD: m.a = load(&m, f); break;
-		case BPF_LDX: m.x = load(&m, f); break;
-		case BPF_ST: m.mem[f->k % BPF_MEMWORDS] = m.a; break;
-		case BPF_STX: m.mem[f->k % BPF_MEMWORDS] = m.x; break;
-		case BPF_ALU: compute(&m, f); break;
+		case BPF_LD:
+			m.a = load(&m, f);
+			break;
+		case BPF_LDX:
+			m.x = load(&m, f);
+			break;
+		case BPF_ST:
+			m.mem[f->k % BPF_MEMWORDS] = m.a;
+			break;
+		case BPF_STX:
+			m.mem[f->k % BPF_MEMWORDS] = m.x;
+			break;
+		case BPF_ALU:
+			compute(&m, f);
+			break;
 		case BPF_JMP:
 			at += BPF_OP(f->code) == BPF_JA ? f->k : jumps(&m, f) ? f->jt : f->jf;
 			break;
-		case BPF_RET: return BPF_RVAL(f->code) == BPF_A ? m.a : f->k;
+		case BPF_RET:
+			return BPF_RVAL(f->code) == BPF_A ? m.a : f->k;
 		default:
 			if (BPF_MISCOP(f->code) == BPF_TAX)
 				m.x = m.a;

@@ -37,7 +37,7 @@
 #define RED_ZONE 128
 #define XSTATE_MOST 16384U
 #define XSTATE_ALIGN 64
-#define NO_CALL (~0ULL)		/* in orig_rax: not in a system call */
+#define NO_CALL (~0ULL) /* in orig_rax: not in a system call */
 
 static uint64_t now_ns(void)
 {
@@ -164,7 +164,7 @@ struct frame {
 #define UC_FP_XSTATE 1
 #define UC_SIGCONTEXT_SS 2
 #define UC_STRICT_RESTORE_SS 4
-#define ALTSTACK_LEAVE 0x7f	/* no flags that there are: the thread's stays as it is */
+#define ALTSTACK_LEAVE 0x7f /* no flags that there are: the thread's stays as it is */
 
 #define FP_MAGIC1 0x46505853U
 #define FP_MAGIC2 0x46505845U
@@ -196,10 +196,26 @@ static int xstate_read(int tid, uint8_t *buf, uint32_t *len)
 
 static struct context context_of(const struct user_regs_struct *r)
 {
-	struct context c = { .r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r11 = r->r11, .r12 = r->r12, .r13 = r->r13,
-			     .r14 = r->r14, .r15 = r->r15, .di = r->rdi, .si = r->rsi, .bp = r->rbp, .bx = r->rbx,
-			     .dx = r->rdx, .ax = r->rax, .cx = r->rcx, .sp = r->rsp, .ip = r->rip, .flags = r->eflags,
-			     .cs = (uint16_t)r->cs, .ss = (uint16_t)r->ss };
+	struct context c = { .r8 = r->r8,
+			     .r9 = r->r9,
+			     .r10 = r->r10,
+			     .r11 = r->r11,
+			     .r12 = r->r12,
+			     .r13 = r->r13,
+			     .r14 = r->r14,
+			     .r15 = r->r15,
+			     .di = r->rdi,
+			     .si = r->rsi,
+			     .bp = r->rbp,
+			     .bx = r->rbx,
+			     .dx = r->rdx,
+			     .ax = r->rax,
+			     .cx = r->rcx,
+			     .sp = r->rsp,
+			     .ip = r->rip,
+			     .flags = r->eflags,
+			     .cs = (uint16_t)r->cs,
+			     .ss = (uint16_t)r->ss };
 
 	/* what the kernel does for a system call that a signal without a handler has interrupted */
 	if (r->orig_rax == NO_CALL)

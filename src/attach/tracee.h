@@ -17,9 +17,9 @@ struct gadgets {
 struct tracee {
 	int pid, tid;
 	struct gadgets gadgets;
-	struct user_regs_struct regs;	/* as they were */
-	uint64_t mask;			/* of signals, as it was */
-	uint64_t sp;			/* of our calls */
+	struct user_regs_struct regs; /* as they were */
+	uint64_t mask;		      /* of signals, as it was */
+	uint64_t sp;		      /* of our calls */
 	uint64_t since;
 	bool dead;
 };

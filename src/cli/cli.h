@@ -376,7 +376,8 @@ void supervisor_serve(int listener);
 
 /* ---------------------------------------------------------------- commands ---- */
 
-extern const struct cli_command cli_check, cli_run, cli_attach, cli_detach, cli_ps, cli_maps, cli_move, cli_migrate, cli_stat;
+extern const struct cli_command cli_check, cli_run, cli_ps, cli_maps, cli_move, cli_migrate, cli_stat;
+extern const struct cli_command cli_attach, cli_detach;
 extern const struct cli_command cli_group, cli_group_show;
 
 #endif

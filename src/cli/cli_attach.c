@@ -78,7 +78,8 @@ static int attach(const struct cli_args *args)
 	process_runtime_dir(pid, dir, sizeof(dir));
 	signals_hold(true);
 	err = attach_process(pid,
-			     &(struct attach_options){ .library = engine, .nodes = nodes,
+			     &(struct attach_options){ .library = engine,
+						       .nodes = nodes,
 						       .runtime_dir = dir,
 						       .stall_us_max = (uint32_t)args_number(args, OPT_MAX_STALL, 0),
 						       .flags = args_has(args, OPT_NO_RECYCLE) ? GW_NO_RECYCLE : 0 },

@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-	&cli_check, &cli_run, &cli_attach, &cli_detach, &cli_ps, &cli_maps, &cli_migrate, &cli_move, &cli_stat, &cli_group,
+	&cli_check, &cli_run, &cli_attach, &cli_detach, &cli_ps,
+	&cli_maps, &cli_migrate, &cli_move, &cli_stat, &cli_group,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -62,8 +62,7 @@ int specs_collect(const struct cli_args *args, char *buf)
 		if (given && check_spec(spec))
 			return -1;
 		if (nr == GW_MAX_NODES || used + strlen(spec) + 2 > SPECS_MAX) {
-			say_error("node '%s': more than %d nodes, or too long a list of them", spec,
-				  GW_MAX_NODES);
+			say_error("node '%s': more than %d nodes, or too long a list of them", spec, GW_MAX_NODES);
 			return -1;
 		}
 		used += (size_t)snprintf(buf + used, SPECS_MAX - used, "%s%s", nr ? ";" : "", spec);

@@ -156,8 +156,8 @@ void mmu_probe(struct mmu_probe *out, const char *pretend);
 /* ---- mmu_uffd.c ---- */
 
 /*
- * Somebody with more rights than the process: give() returns a descriptor of this process's for its faults, in full mode
- * and with these features agreed upon, in the caller's table, or -errno; *have: all that the kernel has.
+ * Somebody with more rights than the process: give() returns a descriptor of this process's for its faults, in full
+ * mode and with these features agreed upon, in the caller's table, or -errno; *have: all that the kernel has.
  */
 struct mmu_donor {
 	int (*give)(uint64_t features, uint64_t *have, void *arg);

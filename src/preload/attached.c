@@ -80,10 +80,10 @@ pid_t attached_fork(void)
 #define STUB_END(name) "	.size " name ", .-" name "\n"
 
 /* A call whose arguments are all in registers. */
-#define STUB(name, fn)                                                                                               \
-	void stub_##name(void);                                                                                      \
-	__asm__(".text\n" STUB_BEGIN("stub_" #name) INSIDE_IN "	sub $8, %rsp\n	call " #fn "\n	add $8, %rsp\n" INSIDE_OUT \
-		"	ret\n" STUB_END("stub_" #name))
+#define STUB(name, fn)                                        \
+	void stub_##name(void);                               \
+	__asm__(".text\n" STUB_BEGIN("stub_" #name) INSIDE_IN \
+		"	sub $8, %rsp\n	call " #fn "\n	add $8, %rsp\n" INSIDE_OUT "	ret\n" STUB_END("stub_" #name))
 
 STUB(fork, attached_fork);
 STUB(pthread_create, pthread_create);
@@ -121,8 +121,8 @@ void *attached__exit_next GW_DATA = NULL;
 #define STUB_LAST(name, next)                                                                                        \
 	void stub_##name(void);                                                                                      \
 	__asm__(".text\n" STUB_BEGIN("stub_" #name) INSIDE_IN                                                        \
-		"	push %rdi\n	call gw_control_unlink\n	pop %rdi\n" INSIDE_OUT "	jmp *" #next "(%rip)\n"     \
-		STUB_END("stub_" #name))
+		"	push %rdi\n	call gw_control_unlink\n	pop %rdi\n" INSIDE_OUT "	jmp *" #next \
+		"(%rip)\n" STUB_END("stub_" #name))
 
 STUB_LAST(exit, attached_exit_next);
 STUB_LAST(_exit, attached__exit_next);
@@ -144,13 +144,14 @@ __asm__(".text\n" STUB_BEGIN("stub_ioctl")
 /* Those system calls that syscall() here knows; a thread may wait in another for ever. */
 #define KNOWN(nr) "	cmp $" nr ", %rdi\n	je 1f\n"
 void stub_syscall(void);
+/* mmap munmap mremap madvise sched_setaffinity; mbind set_ get_mempolicy migrate_ move_pages; getcpu ...home_node */
 __asm__(".text\n" STUB_BEGIN("stub_syscall")
-	KNOWN("9") KNOWN("11") KNOWN("25") KNOWN("28") KNOWN("203")		/* mmap munmap mremap madvise sched_setaffinity */
-	KNOWN("237") KNOWN("238") KNOWN("239") KNOWN("256") KNOWN("279")	/* mbind set_ get_mempolicy migrate_ move_pages */
-	KNOWN("309") KNOWN("450")						/* getcpu set_mempolicy_home_node */
+	KNOWN("9") KNOWN("11") KNOWN("25") KNOWN("28") KNOWN("203")
+	KNOWN("237") KNOWN("238") KNOWN("239") KNOWN("256") KNOWN("279")
+	KNOWN("309") KNOWN("450")
 	"	jmp *attached_syscall_next(%rip)\n"
 	"1:\n" INSIDE_IN
-	"	push 8(%rsp)\n"			/* the seventh argument */
+	"	push 8(%rsp)\n" /* the seventh argument */
 	"	call syscall\n"
 	"	add $8, %rsp\n" INSIDE_OUT
 	"	ret\n" STUB_END("stub_syscall"));
@@ -169,12 +170,27 @@ static const struct attached_hook hooks[] __attribute__((section(ATTACHED_SECTIO
 
 /* ---- slots ---- */
 
+/* What is there; false also if nothing is mapped there any more: the object has been unloaded. */
+static bool slot_holds(const struct attached_slot *s, uint64_t wanted)
+{
+	uint64_t value = 0;
+	struct iovec local = { &value, sizeof(value) }, remote = { (void *)s->at, sizeof(value) };
+
+	return sys6(SYS_process_vm_readv, sys0(SYS_getpid), SYS_ARG(&local), 1, SYS_ARG(&remote), 1, 0) ==
+		       (long)sizeof(value) &&
+	       value == wanted;
+}
+
 /* Other threads call through it meanwhile. One that the dynamic linker has just filled is left to libc. */
 static int slot_write(const struct attached_slot *s, bool on)
 {
 	uint64_t page = ALIGN_DOWN(s->at, 4096), *at = (uint64_t *)s->at, from = on ? s->was : s->now;
-	long err = s->readonly ? sys3(SYS_mprotect, page, 4096, PROT_READ | PROT_WRITE) : 0;
+	long err = 0;
 
+	if (!slot_holds(s, from))
+		return 0;
+	if (s->readonly)
+		err = sys3(SYS_mprotect, page, 4096, PROT_READ | PROT_WRITE);
 	if (err < 0)
 		return (int)err;
 	__atomic_compare_exchange_n(at, &from, on ? s->now : s->was, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
@@ -200,7 +216,7 @@ static int slots_write(bool on)
 
 #define DONOR_PATIENCE_NS 5000000000ULL
 #define DONOR_LOOK_NS 100000ULL
-#define NEW_FAULTS 0xAA00	/* USERFAULTFD_IOC_NEW */
+#define NEW_FAULTS 0xAA00 /* USERFAULTFD_IOC_NEW */
 
 static void donor_tell(enum attached_donor step, long fd)
 {
@@ -222,17 +238,21 @@ static int donor_wait(enum attached_donor step, long fd)
 /* The one descriptor that a message brings, or -errno. */
 static long receive_fd(long socket)
 {
-	struct {
+	union {
 		struct cmsghdr head;
-		int fd;
-	} control = { .fd = -1 };
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .room = "" };
 	char byte;
 	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			      .msg_controllen = sizeof(control) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	long got = sys3(SYS_recvmsg, socket, &msg, MSG_CMSG_CLOEXEC);
+	int fd = -EPERM;
 
-	return got < 0 ? got : control.fd < 0 ? -EPERM : control.fd;
+	if (got >= 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)))
+		memcpy(&fd, CMSG_DATA(&control.head), sizeof(fd));
+	return got < 0 ? got : fd;
 }
 
 static int faults_donated(uint64_t features, uint64_t *have, void *arg)
@@ -381,12 +401,11 @@ int attached_main(struct attached *a)
 }
 
 /* The library's entry point: on the block's stack, which the system call that made the thread has returned to. */
-__asm__(".text\n" STUB_BEGIN("attached_entry")
-	"	xor %ebp, %ebp\n"
-	"	mov %r9, %rdi\n"
-	"	and $-16, %rsp\n"
-	"	call attached_main\n"
-	"	xor %edi, %edi\n"
-	"	mov $60, %eax\n"
-	"	syscall\n"
-	"	hlt\n" STUB_END("attached_entry"));
+__asm__(".text\n" STUB_BEGIN("attached_entry") "	xor %ebp, %ebp\n"
+					       "	mov %r9, %rdi\n"
+					       "	and $-16, %rsp\n"
+					       "	call attached_main\n"
+					       "	xor %edi, %edi\n"
+					       "	mov $60, %eax\n"
+					       "	syscall\n"
+					       "	hlt\n" STUB_END("attached_entry"));
