@@ -226,14 +226,14 @@ postmaster=$(head -n 1 "$dir/home/data/postmaster.pid")
 	give_up 'pgbench makes its tables' "$dir/pgbench.log"
 start 200 "${user[@]}" "$bin/pgbench" -h "$dir/home" -U tester -n -T $((15 * scale)) -c 2 postgres >"$dir/pgbench" 2>&1
 sleep 1
-ok "postgres: $rounds round trips of the postmaster" round_trips "$postmaster" "$rounds"
-pauses postmaster
 tried=0
 for backend in $(query "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pgbench%' AND pid <> pg_backend_pid()"); do
 	round_trips "$backend" 3 && tried=$((tried + 1))
 done
 ok 'postgres: three round trips of each backend that serves' [ $tried = 2 ]
 pauses backends
+ok "postgres: $rounds round trips of the postmaster" round_trips "$postmaster" "$rounds"
+pauses postmaster
 ok 'postgres: pgbench ends with success' finish
 ok 'postgres: no transaction failed' grep -q 'failed transactions: 0 ' "$dir/pgbench"
 done=$(awk '/actually processed:/ { print $NF }' "$dir/pgbench")
