@@ -108,7 +108,7 @@ test-programs: all inner-programs $(LIVE_TESTS) $(TEST_PROGS) $(BUGS)
 
 inner-programs: $(INNER_TESTS) $(FUZZERS) $(SIM)
 
-bench-programs: all $(BENCHES)
+bench-programs: all $(BENCHES) $(B)/tests/attachee
 
 test:	## install what is missing (as root), build, run every test
 	@scripts/setup test
@@ -158,6 +158,7 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@$(B)/bench/touch
 	@BUILD=$(B) bench/idle.sh
 	@$(B)/bench/inline
+	@BUILD=$(B) bench/attach.sh
 
 demo:	## a real redis-server moved between two nodes while it works
 	@scripts/setup demo
