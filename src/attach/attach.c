@@ -31,7 +31,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STOP_PATIENCE_MS 2000U
 #define ENGINE_PATIENCE_NS 20000000000ULL
 
 static uint64_t now_ns(void)
@@ -167,15 +166,15 @@ static int count_thread(int tid, void *arg)
 	return 0;
 }
 
-static int stop(struct tracee *t, int pid, const struct gadgets *g, char *why)
+static int stop(struct tracee *t, struct plan *p, char *why)
 {
-	int err = tracee_stop(t, pid, g, STOP_PATIENCE_MS);
+	int err = tracee_stop(t, p->pid, &p->gadgets, &p->hurry);
 
 	if (err == -EBUSY)
 		return why_say(why, err,
 			       "has no thread that can be stopped: all wait in the kernel (as in vfork()), or have no "
 			       "room on their stacks: try again");
-	return err ? examine_ptrace(pid, err, why) : 0;
+	return err ? examine_ptrace(p->pid, err, why) : 0;
 }
 
 /* With the thread stopped: everything until the image's own thread runs. */
@@ -213,7 +212,7 @@ static int remove_image(struct plan *p, uint64_t base, uint64_t len, struct atta
 	if (err)
 		return why_say(why, err,
 			       "has a thread in the engine's code: its memory stays for now: run detach again");
-	err = stop(&t, p->pid, &p->gadgets, why);
+	err = stop(&t, p, why);
 	if (err)
 		return err;
 	err = image_unmap(&t, base, len);
@@ -242,7 +241,7 @@ static int attach_planned(struct plan *p, const struct attach_options *opt, stru
 	struct tracee t;
 	uint64_t base = 0;
 	char ignored[ATTACH_WHY];
-	int err = stop(&t, p->pid, &p->gadgets, why);
+	int err = stop(&t, p, why);
 
 	if (err)
 		return err;
@@ -273,6 +272,7 @@ int attach_process(int pid, const struct attach_options *opt, struct attach_resu
 	*res = (struct attach_result){ .threads = 0 };
 	if (turn < 0)
 		return turn;
+	hurry_ready(&p.hurry);
 	err = examine(pid, why);
 	if (!err && strlen(opt->nodes) >= ATTACHED_NODES)
 		err = why_say(why, -E2BIG, "would get too long a list of nodes");
@@ -282,6 +282,7 @@ int attach_process(int pid, const struct attach_options *opt, struct attach_resu
 		err = attach_planned(&p, opt, res, why);
 	res->hooks = p.nr_slots;
 	process_threads(pid, count_thread, &res->threads);
+	hurry_end(&p.hurry);
 	plan_free(&p);
 	close(turn);
 	res->total_ns = now_ns() - since;
@@ -335,7 +336,7 @@ static int end_failed(int err, char *why)
 static int engine_end(struct plan *p, uint64_t block, struct attached *a, struct attach_result *res, char *why)
 {
 	struct tracee t;
-	int err = stop(&t, p->pid, &p->gadgets, why);
+	int err = stop(&t, p, why);
 
 	if (err)
 		return err;
@@ -386,6 +387,7 @@ int detach_process(int pid, struct attach_result *res, char *why)
 	*res = (struct attach_result){ .threads = 0 };
 	if (turn < 0)
 		return turn;
+	hurry_ready(&p.hurry);
 	err = detach_examine(pid, why);
 	if (!err) {
 		err = maps_load(&p.maps, pid);
@@ -397,6 +399,7 @@ int detach_process(int pid, struct attach_result *res, char *why)
 	if (!err)
 		err = detach_planned(&p, res, why);
 	process_threads(pid, count_thread, &res->threads);
+	hurry_end(&p.hurry);
 	plan_free(&p);
 	close(turn);
 	res->total_ns = now_ns() - since;

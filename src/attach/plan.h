@@ -13,6 +13,7 @@
 
 struct plan {
 	int pid;
+	struct hurry hurry;
 	struct maps maps;
 	struct objects objects;
 	struct image image;

@@ -22,7 +22,6 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,14 +44,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
-
-/* While somebody stands still for us no ordinary thread takes our CPU. As far as permitted. */
-static void hurry(bool on)
-{
-	struct sched_param param = { .sched_priority = on ? 1 : 0 };
-
-	sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK : SCHED_OTHER, &param);
 }
 
 /* ---- instructions ---- */
@@ -297,6 +288,7 @@ static int try_thread(struct tracee *t, int tid, uint64_t until)
 	t->dead = false;
 	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)PTRACE_O_TRACESYSGOOD) != 0)
 		return -errno;
+	hurry_begin(t->hurry, tid);
 	t->since = now_ns();
 	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) != 0)
 		return -errno;
@@ -305,10 +297,13 @@ static int try_thread(struct tracee *t, int tid, uint64_t until)
 		err = take_over(t);
 	if (err && err != -ETIMEDOUT && !t->dead)
 		ptrace(PTRACE_DETACH, tid, NULL, NULL);
+	if (err)
+		hurry_rest(t->hurry);
 	return err;
 }
 
 #define THREADS_TRIED 64
+#define PATIENCE_NS 2000000000ULL
 
 struct candidates {
 	int pid, nr;
@@ -353,18 +348,16 @@ static int try_threads(struct tracee *t, uint64_t until)
 	return err;
 }
 
-int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, unsigned patience_ms)
+int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, struct hurry *hurry)
 {
-	uint64_t until = now_ns() + patience_ms * 1000000ULL;
+	uint64_t until = now_ns() + PATIENCE_NS;
 	int err;
 
-	*t = (struct tracee){ .pid = pid, .gadgets = *g };
-	hurry(true);
+	*t = (struct tracee){ .pid = pid, .gadgets = *g, .hurry = hurry };
 	while ((err = try_threads(t, until)) && err != -EPERM && err != -ESRCH && now_ns() < until)
 		usleep(2000);
 	if (!err)
 		return 0;
-	hurry(false);
 	return err == -EPERM || (err == -ESRCH && !process_thread_state(pid, pid)) ? err : -EBUSY;
 }
 
@@ -422,7 +415,7 @@ uint64_t tracee_release(struct tracee *t)
 	int err;
 
 	if (t->dead) {
-		hurry(false);
+		hurry_rest(t->hurry);
 		return 0;
 	}
 	/* from the end of one of our calls to where signals are looked for: no instruction of the program in between */
@@ -436,6 +429,7 @@ uint64_t tracee_release(struct tracee *t)
 		ptrace(PTRACE_SETREGS, t->tid, NULL, &t->regs);
 	}
 	ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
-	hurry(false);
-	return now_ns() - t->since;
+	t->since = now_ns() - t->since;
+	hurry_rest(t->hurry);
+	return t->since;
 }

@@ -3,6 +3,7 @@
 #ifndef GODWIT_ATTACH_TRACEE_H
 #define GODWIT_ATTACH_TRACEE_H
 
+#include "attach/hurry.h"
 #include "attach/process.h"
 
 #include <sys/user.h>
@@ -22,16 +23,17 @@ struct tracee {
 	uint64_t sp;		      /* of our calls */
 	uint64_t since;
 	bool dead;
+	struct hurry *hurry;
 };
 
 /* -ENOENT: the program has no such instructions. */
 int gadgets_find(const struct maps *maps, int pid, struct gadgets *g);
 
 /*
- * Stop one thread of the process, whichever can be. -EBUSY: none stopped within patience_ms, or has room on its stack;
+ * Stop one thread of the process, whichever can be. -EBUSY: none stopped within two seconds, or has room on its stack;
  * -EPERM, -ESRCH.
  */
-int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, unsigned patience_ms);
+int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, struct hurry *hurry);
 /* What the system call returned; -ESRCH also when the process died of something else. */
 long tracee_call(struct tracee *t, long nr, const long args[6]);
 /* Let the thread go on as if nothing had been. Returns how long it stood, in ns. */

@@ -92,6 +92,12 @@ ok 'and its data is whole' whole
 
 # ---------------------------------------------------------------- a command that dies ----
 
+# No thread is scheduled before others for good.
+ordinary()
+{
+	! ps -L -o cls= -p "$pid" | grep -q FF
+}
+
 # At each of its ptrace(2) calls in turn, whatever the process is made to do just then.
 die_at()	# which call
 {
@@ -102,6 +108,7 @@ die_at()	# which call
 	} 2>/dev/null
 	kill -0 "$pid" 2>/dev/null || return 1
 	deaths=$((deaths + 1))
+	await 20 ordinary || { note "call $1 left a thread with a priority"; return 1; }
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		godwit detach -q "$pid" 2>"$dir/refusal" && return
 		grep -q 'was not attached to' "$dir/refusal" && return
