@@ -173,6 +173,9 @@ static bool body_mend(struct ctl_message *msg)
 	switch (msg->head.type) {
 	case CTL_HELLO_OK:
 		msg->hello.comm[sizeof(msg->hello.comm) - 1] = '\0';
+		for (int cpu = 0; cpu < GW_MAX_CPUS; cpu++)
+			if (msg->hello.cpu_node[cpu] >= msg->hello.nr_nodes)
+				msg->hello.cpu_node[cpu] = CTL_NO_NODE;
 		return nodes_mend(msg->hello.node, msg->hello.nr_nodes);
 	case CTL_STAT_OK:
 		return nodes_mend(msg->stat.node, msg->stat.nr_nodes);

@@ -15,6 +15,7 @@
 #define CTL_VERSION 1U
 #define CTL_LEN_MAX (1U << 16)	/* longest message */
 #define CTL_GROUP_MAX (GW_GROUP_SAVED + 1)	/* a group's name, and its NUL */
+#define CTL_NO_NODE 255
 #define CTL_MOVE_MAX 2048U	/* entries of one MOVE message: split longer lists */
 
 /* In the upper half of a NUMA call's sixth argument: the engine's own, for the kernel. base's SYS_NUMA_REAL. */
@@ -55,6 +56,7 @@ struct ctl_hello {
 	uint32_t nr_nodes;
 	struct gw_node_info node[GW_MAX_NODES];
 	char comm[16];
+	uint8_t cpu_node[GW_MAX_CPUS];	/* the node of each CPU of the host; CTL_NO_NODE: there is no such CPU */
 };
 
 struct ctl_stat {

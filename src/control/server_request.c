@@ -174,6 +174,11 @@ static void ask_hello(struct client *c)
 	comm_read(body->comm, sizeof(body->comm));
 	for (uint32_t i = 0; i < body->nr_nodes; i++)
 		gw_node_get(e, (int)i, &body->node[i]);
+	for (int cpu = 0; cpu < GW_MAX_CPUS; cpu++) {
+		int node = gw_node_of_cpu(e, cpu);
+
+		body->cpu_node[cpu] = node < 0 ? CTL_NO_NODE : (uint8_t)node;
+	}
 	reply_send(c, CTL_HELLO_OK, sizeof(*body));
 }
 
