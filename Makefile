@@ -43,16 +43,18 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 ENGINE_ROOMS := base mmu node policy mm agent topology preload
 SIM_SRC := $(wildcard src/mmu/mmu_sim*.c)
-ENGINE_SRC := $(filter-out $(SIM_SRC),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
+# What of the policies only the command has.
+CLI_POLICY := src/policy/profile.c
+ENGINE_SRC := $(filter-out $(SIM_SRC) $(CLI_POLICY),$(wildcard $(ENGINE_ROOMS:%=src/%/*.c))) \
 	      $(wildcard src/control/*.c)
 # What of the topology the command has too.
 TOPOLOGY_PURE := $(addprefix src/topology/,area.c text.c sweep.c) src/base/str.c
 CONTROL_SRC := $(wildcard src/control/*.c)
 CLI_SRC := $(wildcard src/cli/*.c src/attach/*.c src/control/client*.c src/control/path*.c src/control/group*.c) $(TOPOLOGY_PURE) \
-	   src/base/clock.c
+	   src/base/clock.c $(CLI_POLICY)
 # What unit tests may reach: everything but the interposers, and the simulated world.
 # Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
-INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(wildcard src/cli/*.c src/attach/*.c)))
+INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(CLI_POLICY) $(wildcard src/cli/*.c src/attach/*.c)))
 
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
@@ -70,7 +72,7 @@ EXAMPLE_SRC := $(wildcard examples/*.c)
 MAN_SRC := $(wildcard man/*.scd)
 # The simulator: rooms as they are, those under test calling in at every function; some of base is the simulator's own.
 SIM_TESTED := $(wildcard src/mm/*.c src/node/*.c) src/base/lock.c
-SIM_REST := $(wildcard src/policy/*.c) $(addprefix src/base/,bugs.c region.c hist.c str.c reader.c) $(SIM_SRC) $(wildcard tests/sim/*.c)
+SIM_REST := $(filter-out $(CLI_POLICY),$(wildcard src/policy/*.c)) $(addprefix src/base/,bugs.c region.c hist.c str.c reader.c) $(SIM_SRC) $(wildcard tests/sim/*.c)
 
 prog = $(addprefix $(B)/tests/,$(notdir $(basename $(1))))
 INNER_TESTS := $(call prog,$(UNIT_SRC) $(CONTRACT_SRC))

@@ -117,4 +117,68 @@ enum form steer_next(struct steer *s, uint32_t *nr);
 /* How it went: the window, and all that the batch took. */
 void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns);
 
+/* ---- profile.c: which page is used from where, by samples; how hot which range is, by a list of ranges ---- */
+
+#define PROFILE_NODES 4		/* counted for each page; a page that more use is used from everywhere */
+
+struct profile_page {
+	uint64_t addr;
+	uint32_t count[PROFILE_NODES];	/* samples from node[] */
+	uint32_t rest;			/* from nodes that have no place, or from nobody knows where */
+	uint32_t chain, newer, older;	/* numbers of pages; 0: none */
+	uint32_t round;			/* that of the last sample */
+	uint8_t node[PROFILE_NODES];
+};
+
+/*
+ * Counts of pages in memory of the caller's, which bounds them: when it is full, the page whose last sample is the
+ * oldest is forgotten.
+ */
+struct profile {
+	struct profile_page *page;	/* page[0] stands for none; [1, nr] are in use */
+	uint32_t *bucket;
+	uint32_t nr, cap, nr_buckets, newest, oldest, round;
+	uint32_t history;		/* from so many samples on the old ones count half; 0: never */
+	uint64_t forgotten;
+};
+
+struct profile_rules {
+	uint32_t least;		/* samples, or heat */
+	uint32_t percent;	/* of the samples that a node must have; over 50, so that there is one at most */
+	bool by_heat;		/* not where from, only how often */
+	int hot, cold;		/* nodes; -1: what is hot, or cold, stays */
+};
+
+enum profile_verdict {
+	PROFILE_MOVE,		/* to a node: it may be there already */
+	PROFILE_FEW,		/* stays: too few samples */
+	PROFILE_SPREAD,		/* stays: used from several nodes, none of which has the majority */
+	PROFILE_KEPT,		/* stays: hot or cold, and no node was named for that */
+};
+
+/* What profile_init() takes for cap pages, zeroed. */
+uint64_t profile_bytes(uint32_t cap);
+void profile_init(struct profile *p, void *mem, uint32_t cap, uint32_t history);
+/* Somebody on node (-1: not known) used the page, which begins at addr. */
+void profile_sample(struct profile *p, uint64_t addr, int node);
+/* Pages with samples since the last call of profile_round(), from 0, those of the last sample first. NULL: no more. */
+const struct profile_page *profile_next(const struct profile *p, const struct profile_page *last);
+void profile_round(struct profile *p);
+enum profile_verdict profile_decide(const struct profile_page *page, const struct profile_rules *rules, int *node);
+
+/* Ranges in the order of their addresses that do not overlap. */
+struct heat_range {
+	uint64_t start, end;
+	uint32_t heat;
+};
+
+struct heat_map {
+	struct heat_range *range;
+	uint32_t nr, cap;
+};
+
+/* The range has this heat from now on, whatever parts of it had. -ENOSPC: no room, nothing changed. */
+int heat_set(struct heat_map *map, uint64_t start, uint64_t end, uint32_t heat);
+enum profile_verdict heat_decide(uint32_t heat, const struct profile_rules *rules, int *node);
+
 #endif
