@@ -44,6 +44,16 @@ enum cli_opt {
 	OPT_FORM,
 	OPT_QUERY,
 	OPT_NO_FOLLOW,
+	OPT_FORMAT,
+	OPT_FOLLOW,
+	OPT_INTERVAL,
+	OPT_HOT,
+	OPT_COLD,
+	OPT_LEAST,
+	OPT_MAJORITY,
+	OPT_TARGET,
+	OPT_PAGES,
+	OPT_STRICT,
 };
 
 struct cli_option {
@@ -226,6 +236,9 @@ int session_nodes(const struct session *s, const char *list, gw_nodemask *out);
  * early end. CLI_FAILED, or CLI_LEFT when it had begun, after saying why it broke off.
  */
 int job_run(struct session *s, enum ctl_type type, const struct iovec *body, bool progress);
+
+/* A descriptor that can be read when one of these signals has come, which end the process no more. -errno. */
+int job_signals(void);
 
 /* ---------------------------------------------------------------- group.c ---- */
 

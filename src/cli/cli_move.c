@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * godwit move: move single pages, named by lines "ADDRESS NODE", or ask where they are.
+ * godwit move: move single pages, named by lines "ADDRESS NODE", or ask where they are; or carry out a profiler's log.
  */
-#include "cli.h"
+#define _GNU_SOURCE 1
+#include "profiler.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define INPUT_FIRST (64 << 10)
+#define PAGES_DEFAULT (1U << 20)
+#define MAJORITY_DEFAULT 67
+#define PERF_DATA "PERFILE2"	/* what perf record writes begins so */
 #define BLANKS " \t\r\f\v"
 
 struct line {
@@ -27,45 +32,6 @@ struct list {
 };
 
 /* ---------------------------------------------------------------- reading ---- */
-
-static char *read_all(FILE *from)
-{
-	size_t size = INPUT_FIRST, used = 0;
-	char *text = malloc(size);
-
-	while (text) {
-		char *more;
-
-		used += fread(text + used, 1, size - 1 - used, from);
-		if (used < size - 1)
-			break;
-		size *= 2;
-		more = realloc(text, size);
-		if (!more)
-			free(text);
-		text = more;
-	}
-	if (text)
-		text[used] = '\0';
-	return text;
-}
-
-static int read_input(const char *name, struct list *list)
-{
-	FILE *from = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-	int err = 0;
-
-	if (!from)
-		return say_error("cannot read '%s': %s", name, strerror(errno));
-	list->input = read_all(from);
-	if (!list->input)
-		err = say_error("out of memory");
-	else if (ferror(from))
-		err = say_error("cannot read '%s': %s", name, strerror(errno));
-	if (from != stdin)
-		fclose(from);
-	return err;
-}
 
 /* The next word of *at, which moves behind it; NULL: no more. */
 static char *next_word(char **at)
@@ -92,7 +58,7 @@ static bool parse_addr(const char *word, uint64_t *addr)
 	return strspn(digits, "0123456789abcdefABCDEF") > 0 && *end == '\0' && !errno;
 }
 
-static bool parse_node(const char *word, int32_t *node)
+static bool parse_number(const char *word, int32_t *node)
 {
 	char *end;
 	long number = strtol(word, &end, 10);
@@ -118,7 +84,7 @@ static int parse_line(struct list *list, size_t number, char *text, bool query)
 	if (!query && !node)
 		return say_error("line %zu: '%s' is not followed by a node: expected ADDRESS NODE", number,
 				 addr);
-	if (node && !parse_node(node, &line->node))
+	if (node && !parse_number(node, &line->node))
 		return say_error("line %zu: '%s' is not a node number", number, node);
 	if (rest)
 		return say_error("line %zu: '%s' is too much: expected ADDRESS%s", number, rest,
@@ -161,19 +127,16 @@ static int check_nodes(const struct list *list, const struct session *s)
 
 /* ---------------------------------------------------------------- moving ---- */
 
-static int ask(struct session *s, const struct line *lines, uint32_t nr, bool query)
+int move_pages_of(struct session *s, const struct ctl_move_entry *entries, uint32_t nr, bool query,
+		  const struct gw_migrate_options *opt)
 {
-	struct ctl_move move = { .count = nr, .query = query, .opt = { .size = sizeof(move.opt) } };
-	struct ctl_move_entry entries[CTL_MOVE_MAX];
+	struct ctl_move move = { .count = nr, .query = query, .opt = *opt };
 	const struct iovec body[] = {
 		{ .iov_base = &move, .iov_len = sizeof(move) },
-		{ .iov_base = entries, .iov_len = nr * sizeof(entries[0]) },
+		{ .iov_base = (void *)(uintptr_t)entries, .iov_len = nr * sizeof(entries[0]) },
 	};
-	int err;
+	int err = ctl_send(&s->client, CTL_MOVE, body, 2);
 
-	for (uint32_t i = 0; i < nr; i++)
-		entries[i] = (struct ctl_move_entry){ .addr = lines[i].addr, .node = lines[i].node };
-	err = ctl_send(&s->client, CTL_MOVE, body, 2);
 	if (err)
 		return session_error(s, err);
 	do {
@@ -181,6 +144,16 @@ static int ask(struct session *s, const struct line *lines, uint32_t nr, bool qu
 			return CLI_FAILED;
 	} while (s->msg.head.type == CTL_PROGRESS);
 	return s->msg.moved.head.count == nr ? 0 : session_error(s, -EPROTO);
+}
+
+static int ask(struct session *s, const struct line *lines, uint32_t nr, bool query)
+{
+	struct gw_migrate_options opt = { .size = sizeof(opt) };
+	struct ctl_move_entry entries[CTL_MOVE_MAX];
+
+	for (uint32_t i = 0; i < nr; i++)
+		entries[i] = (struct ctl_move_entry){ .addr = lines[i].addr, .node = lines[i].node };
+	return move_pages_of(s, entries, nr, query, &opt);
 }
 
 static void print_status(const struct line *line, int32_t status, bool json)
@@ -233,15 +206,20 @@ static int move_all(struct session *s, const struct list *list, bool query, bool
 	return status;
 }
 
-static int run(const struct cli_args *args)
+/* Each line is an order: all are read, and then carried out one after the other. */
+static int run_list(const struct cli_args *args, struct source *src)
 {
 	bool query = args_has(args, OPT_QUERY);
 	struct list list = { 0 };
 	struct session s;
-	int status;
+	int status = 0, err;
 
 	s.client.fd = -1;
-	status = read_input(args->nr > 1 ? args->operands[1] : "-", &list);
+	list.input = source_rest(src, &err);
+	if (!list.input)
+		status = say_error("out of memory");
+	else if (err)
+		status = say_error("cannot read '%s': %s", src->name, strerror(-err));
 	if (!status)
 		status = parse_input(&list, query);
 	if (!status)
@@ -256,20 +234,188 @@ static int run(const struct cli_args *args)
 	return status;
 }
 
+/* ---------------------------------------------------------------- logs ---- */
+
+static const enum cli_opt log_options[] = { OPT_FOLLOW, OPT_INTERVAL, OPT_HOT,	  OPT_COLD,  OPT_LEAST,	   OPT_MAJORITY,
+					    OPT_TARGET, OPT_PAGES,    OPT_STRICT, OPT_RATE,  OPT_MAX_STALL, OPT_DRY_RUN,
+					    OPT_QUIET };
+
+/* The first option that a list of orders has no use for, or NULL. */
+static const char *log_option(const struct cli_args *args)
+{
+	for (size_t i = 0; i < sizeof(log_options) / sizeof(log_options[0]); i++)
+		if (args_has(args, log_options[i]))
+			return args_value(args, log_options[i], 0)->option->name;
+	return NULL;
+}
+
+/* The format of the first line that says something; LOG_AUTO: that line is of none. Nothing is used up. */
+static enum log_format look(struct source *src)
+{
+	size_t at = 0;
+
+	for (;;) {
+		char *end = memchr(src->buf + src->begin + at, '\n', src->end - src->begin - at), *line;
+		struct log_entry entries[LOG_ENTRIES];
+		struct log_parser parser;
+		struct pollfd p = { .fd = src->fd, .events = POLLIN };
+
+		if (!end && !src->ended && src->end - src->begin < src->room) {
+			if (source_fill(src) == 0 && !src->ended)
+				poll(&p, 1, -1);
+			continue;
+		}
+		line = strndup(src->buf + src->begin + at, end ? (size_t)(end - src->buf) - src->begin - at
+						    : src->end - src->begin - at);
+		log_begin(&parser, LOG_AUTO);
+		if (line && (log_line(&parser, line, entries) || parser.format != LOG_AUTO || parser.in_doubt || !end)) {
+			free(line);
+			return parser.format;
+		}
+		free(line);
+		if (!line || !end)
+			return LOG_AUTO;
+		at = (size_t)(end + 1 - src->buf) - src->begin;
+	}
+}
+
+static int parse_node(const struct session *s, const struct cli_args *args, enum cli_opt id, int *node)
+{
+	uint64_t number = args_number(args, id, UINT64_MAX);
+
+	*node = -1;
+	if (number == UINT64_MAX)
+		return 0;
+	if (number >= s->client.hello.nr_nodes)
+		return say_error("--%s %" PRIu64 ": PID %d has nodes 0-%u", args_value(args, id, 0)->option->name, number,
+				 s->pid, s->client.hello.nr_nodes - 1);
+	*node = (int)number;
+	return 0;
+}
+
+static int log_rules(const struct session *s, const struct cli_args *args, struct profile_rules *rules)
+{
+	*rules = (struct profile_rules){
+		.least = (uint32_t)args_number(args, OPT_LEAST, 1),
+		.percent = (uint32_t)args_number(args, OPT_MAJORITY, MAJORITY_DEFAULT),
+		.by_heat = args_has(args, OPT_HOT) || args_has(args, OPT_COLD),
+	};
+	if (rules->by_heat && args_has(args, OPT_MAJORITY))
+		return say_error("move: --majority is about the nodes that use a page, --hot and --cold about how often it is "
+				 "used: give one of them");
+	return parse_node(s, args, OPT_HOT, &rules->hot) || parse_node(s, args, OPT_COLD, &rules->cold) ? CLI_FAILED : 0;
+}
+
+static int run_log(const struct cli_args *args, struct source *src, enum log_format format)
+{
+	struct session s;
+	struct profiler *p = calloc(1, sizeof(*p));
+	int status = p ? session_open(&s, args->operands[0]) : say_error("out of memory");
+
+	if (status) {
+		free(p);
+		return status;
+	}
+	p->s = &s;
+	p->src = src;
+	p->opt = (struct gw_migrate_options){
+		.size = sizeof(p->opt),
+		.stall_us_max = (uint32_t)args_number(args, OPT_MAX_STALL, 0),
+		.rate = args_number(args, OPT_RATE, 0) * 1000000,
+	};
+	p->target = args_has(args, OPT_TARGET) ? (int64_t)args_number(args, OPT_TARGET, 0) : -1;
+	p->most_pages = (uint32_t)args_number(args, OPT_PAGES, PAGES_DEFAULT);
+	p->interval_ms = args_has(args, OPT_FOLLOW) ? (uint32_t)args_number(args, OPT_INTERVAL, 1000) : 0;
+	p->dry = args_has(args, OPT_DRY_RUN);
+	p->json = args_has(args, OPT_JSON);
+	p->quiet = args_has(args, OPT_QUIET);
+	p->strict = args_has(args, OPT_STRICT);
+	p->progress = isatty(STDERR_FILENO) && !p->quiet;
+	log_begin(&p->parser, format);
+	status = log_rules(&s, args, &p->rules);
+	if (!status)
+		status = profiler_run(p);
+	session_close(&s);
+	free(p);
+	return status;
+}
+
+static int take_format(const struct cli_args *args, enum log_format *format)
+{
+	const struct cli_value *value = args_value(args, OPT_FORMAT, 0);
+	const char *option = log_option(args);
+
+	*format = value ? log_format_parse(value->text) : LOG_AUTO;
+	if (*format == LOG_FORMATS)
+		return say_error("move: --format '%s': expected auto, plain, perf, memtierd or damon", value->text);
+	if (args_has(args, OPT_QUERY) && (option || value))
+		return say_error("move: --query asks where pages are, --%s is about a log: give one of them",
+				 option ? option : "format");
+	if (args_has(args, OPT_INTERVAL) && !args_has(args, OPT_FOLLOW))
+		return say_error("move: --interval is how often a log is carried out that grows: give --follow too");
+	return 0;
+}
+
+static int run(const struct cli_args *args)
+{
+	const char *name = args->nr > 1 ? args->operands[1] : "-";
+	enum log_format format;
+	struct source src = { .fd = -1 };
+	int status;
+
+	if (take_format(args, &format) || source_open(&src, name, args_has(args, OPT_FOLLOW))) {
+		source_close(&src);
+		return CLI_FAILED;
+	}
+	if (!log_option(args) && !args_has(args, OPT_QUERY) && format == LOG_AUTO)
+		format = look(&src);
+	if (src.end - src.begin >= strlen(PERF_DATA) && memcmp(src.buf + src.begin, PERF_DATA, strlen(PERF_DATA)) == 0) {
+		source_close(&src);
+		return say_error("'%s' is perf's own file: give what 'perf script -i %s -F +addr' prints", name, name);
+	}
+	/* lines "ADDRESS NODE", good or bad, are orders, unless something is asked for that only a log has */
+	if (args_has(args, OPT_QUERY) || (!log_option(args) && (format == LOG_AUTO || format == LOG_PLAIN)))
+		status = run_list(args, &src);
+	else
+		status = run_log(args, &src, format);
+	source_close(&src);
+	return status;
+}
+
 static const struct cli_option options[] = {
 	{ OPT_QUERY, 0, "query", NULL, "only ask: lines of ADDRESS; nothing moves", 0, 0 },
+	{ OPT_FORMAT, 0, "format", "FORMAT", "auto, plain, perf, memtierd or damon", 0, 0 },
+	{ OPT_FOLLOW, 0, "follow", NULL, "the log grows: carry it out as it does", 0, 0 },
+	{ OPT_INTERVAL, 0, "interval", "MS", "with --follow: how often (1000)", 10, 3600000 },
+	{ OPT_MAJORITY, 0, "majority", "PERCENT", "of a page's samples that a node must have (67)", 51, 100 },
+	{ OPT_LEAST, 0, "min-accesses", "N", "fewer samples, or less heat, is seldom, or cold (1)", 1, UINT32_MAX },
+	{ OPT_HOT, 0, "hot", "NODE", "where what is used often belongs, whoever uses it", 0, GW_MAX_NODES - 1 },
+	{ OPT_COLD, 0, "cold", "NODE", "where what is used seldom belongs", 0, GW_MAX_NODES - 1 },
+	{ OPT_TARGET, 0, "target", "N", "which of DAMON's targets is PID", 0, INT64_MAX },
+	{ OPT_PAGES, 0, "pages", "N", "count at most so many pages at once (1048576)", 1, 1U << 28 },
+	{ OPT_STRICT, 0, "strict", NULL, "end at a line that is not understood", 0, 0 },
+	{ OPT_DRY_RUN, 0, "dry-run", NULL, "only say what would move", 0, 0 },
+	{ OPT_MAX_STALL, 0, "max-stall", "US", "bound of a stall of the program (microseconds)", 1, 1000000 },
+	{ OPT_RATE, 0, "rate", "MB/s", "move at most that much, in 10^6 bytes a second", 1, 1000000000 },
+	{ OPT_QUIET, 'q', "quiet", NULL, "no progress and no summary: only the exit status", 0, 0 },
 	{ .name = NULL },
 };
 
 const struct cli_command cli_move = {
 	.name = "move",
-	.usage = "[--query] [--json] PID [FILE]",
-	.summary = "move single pages, or ask where they are",
+	.usage = "[OPTION...] PID [FILE]",
+	.summary = "move single pages, or those that a profiler's log names",
 	.text = "Read lines \"ADDRESS NODE\" from FILE (or standard input) and move the page at\n"
 		"each ADDRESS (hexadecimal) to NODE; print \"ADDRESS STATUS\", where STATUS is\n"
 		"the node that the page is on now or the name of an errno. '#' begins a\n"
-		"comment. Nothing moves if a line is bad.\n"
-		"Exits with 0 if all pages are where they were asked to be, with 2 if not.",
+		"comment. Nothing moves if a line is bad.\n\n"
+		"Or FILE is a profiler's log, and pages move to where they are used: what 'perf\n"
+		"script' prints of memory samples; memtierd's counters, raw dump or heatmap; or\n"
+		"DAMON's events or regions. With one of the options below lines \"ADDRESS NODE\"\n"
+		"are a log too: each says that NODE used the page. Lists of ranges, which know\n"
+		"how hot memory is and not who uses it, need --hot, --cold or both.\n\n"
+		"Exits with 0 if all pages are where they were asked to be, with 2 if not, and\n"
+		"with 1 if nothing was done, as with a log of which nothing was understood.",
 	.options = options,
 	.min = 1,
 	.max = 2,

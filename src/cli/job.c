@@ -43,7 +43,7 @@ static void show_progress(struct job *job)
 /* ---------------------------------------------------------------- signals ---- */
 
 /* Signals that are ignored stay so: a script's background job has no use for Ctrl-C. */
-static int open_signals(void)
+int job_signals(void)
 {
 	static const int wanted[] = { SIGINT, SIGTERM, SIGHUP };
 	sigset_t set;
@@ -137,7 +137,7 @@ static int follow(struct job *job)
 
 int job_run(struct session *s, enum ctl_type type, const struct iovec *body, bool progress)
 {
-	struct job job = { .s = s, .signals = open_signals(), .progress = progress };
+	struct job job = { .s = s, .signals = job_signals(), .progress = progress };
 	int err = ctl_send(&s->client, type, body, 1);
 	int status = err ? session_error(s, err) : follow(&job);
 

@@ -213,6 +213,10 @@ test_command() {
 	godwit migrate --help
 	ok "the help of migrate names all its options" eval \
 		'for o in max-stall rate dry-run verify break-cow batch form quiet; do out_has "--$o" || exit 1; done'
+	godwit move --help
+	ok "the help of move names all its options" eval \
+		'for o in query format follow interval majority min-accesses hot cold target pages strict dry-run max-stall rate quiet; do
+			out_has "--$o" || exit 1; done'
 	for cmd in create add set show remove; do
 		godwit group "$cmd" --help
 		cp "$TMP/out" "$TMP/help"
@@ -252,6 +256,10 @@ test_command() {
 	refuses "--max-stall 0 is out of range" "--max-stall '0'" migrate --max-stall 0 1 0 1
 	refuses "--batch 513 is out of range" "--batch '513'" migrate --batch=513 1 0 1
 	refuses "--rate fast is no number" "--rate 'fast'" migrate --rate fast 1 0 1
+	refuses "move --format bogus names the formats" "expected auto, plain, perf, memtierd or damon" move --format bogus 1
+	refuses "move --query of a log is refused" "--follow is about a log" move --query --follow 1
+	refuses "move --interval without --follow is refused" "give --follow too" move --interval 100 1
+	refuses "a majority of half is none" "--majority '50'" move --majority 50 1
 	refuses "--form bogus names the forms" "expected auto, plain or transactional" migrate --form bogus 1 0 1
 	"$GODWIT" --help >/dev/full 2>"$TMP/err"
 	rc=$?
@@ -646,6 +654,16 @@ for i in range(5000): print('%x 1' % (0x$ADDR + 4096 * i))" >"$TMP/list"
 	bad_line "an address of more than 64 bits names its line" "line 1:" "11112222333344445 1\n"
 	move_lines "$a\n" --query "$MEM"
 	ok "nothing moves if a line is bad" out_has "$a 0"
+	move_lines "$a 1\n$a 1\n$a 0\n" --dry-run --json "$MEM"
+	ok "the same lines are votes when they are a log" json \
+		'd["format"] == "plain" and d["pages_spread"] == 1 and d["samples"] == 3 and d["first_bad"] is None'
+	move_lines "$a 1\n$a 1\nnowhere\n$a 1\n" --dry-run --json "$MEM"
+	ok "a bad line of a log is named and counted" eval 'exits 0 && err_has "line 3: expected ADDRESS NODE" &&
+		json "d[\"lines_bad\"] == 1 and d[\"first_bad\"][\"line\"] == 3 and d[\"pages_would_move\"] == 1"'
+	move_lines "$a 1\n$a 9\n" --strict "$MEM"
+	ok "with --strict it is an error, and nothing moves" eval 'refused "line 2: node 9: PID $MEM has nodes"'
+	move_lines "" --follow "$MEM"
+	ok "a log without a line is an error" refused "there is nothing in it"
 	refuses "a list that cannot be read is named" "'$TMP/none'" move "$MEM" "$TMP/none"
 	refuses "a directory is no list" "cannot read '$TMP'" move "$MEM" "$TMP"
 }

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages of a profiler's log: where they are, to where they belong.
+ */
+#define _GNU_SOURCE 1
+#include "profiler.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SLICE_MS 250	/* what one request may take at the rate asked for: so long a signal waits */
+
+/* ---------------------------------------------------------------- stopping ---- */
+
+bool profiler_stopped(struct profiler *p, int wait_ms)
+{
+	struct pollfd fds[] = {
+		{ .fd = p->signals, .events = POLLIN },
+		{ .fd = p->process, .events = POLLIN },
+		{ .fd = p->src->regular || p->src->ended ? -1 : p->src->fd, .events = POLLIN },
+	};
+
+	if (poll(fds, wait_ms ? 3 : 2, wait_ms) > 0) {
+		p->cancelled |= fds[0].revents != 0;
+		p->ended |= fds[1].revents != 0;
+	}
+	return p->cancelled || p->ended;
+}
+
+/* The engine went away: with its process that is an end like another. */
+static int broke_off(struct profiler *p)
+{
+	struct pollfd fd = { .fd = p->process, .events = POLLIN };
+
+	p->s->mute = false;
+	if (p->interval_ms && p->process >= 0 && poll(&fd, 1, 1000) > 0) {
+		p->ended = true;
+		return 0;
+	}
+	return session_error(p->s, p->s->err);
+}
+
+/* ---------------------------------------------------------------- moving ---- */
+
+static void note_error(struct profiler *p, int err)
+{
+	if (err == ENOENT || err == EFAULT) {
+		p->now.gone++;
+	} else if (err == EACCES) {
+		p->now.unmanaged++;
+	} else {
+		p->now.failed++;
+		p->now.errors[err > 0 && err < GW_ERRNO_MAX ? err : 0]++;
+	}
+}
+
+static int ask(struct profiler *p, const struct ctl_move_entry *entries, uint32_t nr, bool query)
+{
+	int err;
+
+	p->s->mute = true;
+	p->s->err = 0;
+	err = move_pages_of(p->s, entries, nr, query, &p->opt);
+	p->s->mute = false;
+	if (err)
+		return broke_off(p);
+	if (p->s->msg.moved.head.ret < 0)
+		return session_error(p->s, (int)p->s->msg.moved.head.ret);
+	return 0;
+}
+
+/* Those that are elsewhere come to the front; how many these are, or -1: it broke off. */
+static int sort_out(struct profiler *p, uint32_t *nr_away)
+{
+	uint32_t nr = 0;
+	int err = ask(p, p->order, p->nr_orders, true);
+
+	*nr_away = 0;
+	if (err || p->ended)
+		return err;
+	for (uint32_t i = 0; i < p->nr_orders; i++) {
+		int32_t is = p->s->msg.moved.status[i];
+
+		if (is < 0)
+			note_error(p, -is);
+		else if (is == p->order[i].node)
+			p->now.already++;
+		else
+			p->order[nr++] = p->order[i];
+	}
+	*nr_away = nr;
+	return 0;
+}
+
+static int move_some(struct profiler *p, const struct ctl_move_entry *order, uint32_t nr)
+{
+	int err = ask(p, order, nr, false);
+
+	if (err || p->ended)
+		return err;
+	for (uint32_t i = 0; i < nr; i++) {
+		int32_t is = p->s->msg.moved.status[i];
+
+		if (is == order[i].node) {
+			p->now.moved++;
+			p->now.to[is]++;
+		} else {
+			note_error(p, is < 0 ? -is : EAGAIN);
+		}
+	}
+	return 0;
+}
+
+int profiler_carry_out(struct profiler *p)
+{
+	uint32_t most = CTL_MOVE_MAX, nr;
+	int err = p->nr_orders && !p->ended ? sort_out(p, &nr) : 0;
+
+	if (err || !p->nr_orders || p->ended)
+		return err;
+	p->nr_orders = 0;
+	if (p->opt.rate && p->opt.rate / GW_PAGE_SIZE * SLICE_MS / 1000 < most)
+		most = (uint32_t)(p->opt.rate / GW_PAGE_SIZE * SLICE_MS / 1000) + 1;
+	for (uint32_t at = 0; at < nr && !err && !p->ended; at += most) {
+		uint32_t some = nr - at < most ? nr - at : most;
+
+		if (p->dry) {
+			for (uint32_t i = at; i < at + some; i++)
+				p->now.to[p->order[i].node]++;
+			continue;
+		}
+		if (p->cancelled)
+			return 0;
+		err = move_some(p, p->order + at, some);
+		profiler_show_progress(p);
+		profiler_stopped(p, 0);
+	}
+	return err;
+}
+
+int profiler_want(struct profiler *p, uint64_t addr, int node)
+{
+	int err = p->nr_orders == CTL_MOVE_MAX ? profiler_carry_out(p) : 0;
+
+	if (p->ended)
+		return 0;
+	p->now.wanted++;
+	p->order[p->nr_orders++] = (struct ctl_move_entry){ .addr = addr, .node = node };
+	return err;
+}
+
+/* ---------------------------------------------------------------- ranges ---- */
+
+static int note_area(struct profiler *p, const struct gw_area *area)
+{
+	struct profiler_area *last = p->nr_areas ? &p->areas[p->nr_areas - 1] : NULL, *more;
+
+	if (area->kind)
+		return 0;
+	if (last && last->end == area->start) {
+		last->end = area->end;
+		return 0;
+	}
+	more = realloc(p->areas, (p->nr_areas + 1) * sizeof(*more));
+	if (!more)
+		return say_error("out of memory");
+	p->areas = more;
+	p->areas[p->nr_areas++] = (struct profiler_area){ .start = area->start, .end = area->end };
+	return 0;
+}
+
+/* A profiler's ranges have holes and files in them: only what is managed is asked for, page by page. */
+static int find_areas(struct profiler *p)
+{
+	struct session *s = p->s;
+	int err = ctl_send(&s->client, CTL_AREAS, NULL, 0);
+
+	s->mute = true;
+	s->err = err;
+	while (!err) {
+		err = session_expect(s, CTL_AREA, CTL_AREAS_END);
+		if (!err && s->msg.head.type == CTL_AREAS_END)
+			break;
+		if (!err && note_area(p, &s->msg.area.area))
+			return CLI_FAILED;
+	}
+	s->mute = false;
+	return err ? broke_off(p) : 0;
+}
+
+int profiler_want_range(struct profiler *p, const struct heat_range *range, int node)
+{
+	int err = p->areas ? 0 : find_areas(p);
+
+	for (size_t i = 0; i < p->nr_areas && !err; i++) {
+		uint64_t start = p->areas[i].start > range->start ? p->areas[i].start : range->start;
+		uint64_t end = p->areas[i].end < range->end ? p->areas[i].end : range->end;
+
+		start &= ~(uint64_t)(GW_PAGE_SIZE - 1);
+		for (; start < end && !err && !p->ended && !p->cancelled; start += GW_PAGE_SIZE)
+			err = profiler_want(p, start, node);
+	}
+	return err;
+}
