@@ -13,7 +13,8 @@
 #define BLANKS " \t\r\f\v"
 
 static const char *const format_names[LOG_FORMATS] = {
-	[LOG_AUTO] = "auto", [LOG_PLAIN] = "plain", [LOG_PERF] = "perf", [LOG_MEMTIERD] = "memtierd", [LOG_DAMON] = "damon",
+	[LOG_AUTO] = "auto",	     [LOG_PLAIN] = "plain", [LOG_PERF] = "perf",
+	[LOG_MEMTIERD] = "memtierd", [LOG_DAMON] = "damon",
 };
 
 enum log_format log_format_parse(const char *name)
@@ -127,8 +128,8 @@ static bool memtierd_counter(const char *at, struct log_entry *e)
 	uint64_t sum;
 
 	if (!take_text(&at, "a=") || !take_small(&at, &a) || !take_text(&at, "r=") || !take_small(&at, &r) ||
-	    !take_text(&at, "w=") || !take_small(&at, &w) || !take_text(&at, "AddrRanges{pid=") || !take_pid(&at, &e->pid) ||
-	    !take_text(&at, "ranges="))
+	    !take_text(&at, "w=") || !take_small(&at, &w) || !take_text(&at, "AddrRanges{pid=") ||
+	    !take_pid(&at, &e->pid) || !take_text(&at, "ranges="))
 		return false;
 	sum = (uint64_t)a + r + w;
 	e->heat = sum > UINT32_MAX ? UINT32_MAX : (uint32_t)sum;
@@ -185,8 +186,9 @@ static bool memtierd_line(const char *text, struct log_entry *e)
 	if (memtierd_counter(text, e) || memtierd_heat(text, e) || memtierd_raw(text, e))
 		return true;
 	at = text;
-	return (take_text(&at, "timestamp") && take_text(&at, "pid") && take_text(&at, "addr")) || take_text(&at, "heatmap:") ||
-	       take_text(&at, "raw access events recording") || (at != text && at_end(at));
+	return (take_text(&at, "timestamp") && take_text(&at, "pid") && take_text(&at, "addr")) ||
+	       take_text(&at, "heatmap:") || take_text(&at, "raw access events recording") ||
+	       (at != text && at_end(at));
 }
 
 /* ---------------------------------------------------------------- DAMON ---- */

@@ -255,27 +255,26 @@ static enum log_format look(struct source *src)
 	size_t at = 0;
 
 	for (;;) {
-		char *end = memchr(src->buf + src->begin + at, '\n', src->end - src->begin - at), *line;
+		char *begin = src->buf + src->begin + at, *line;
+		size_t len = src->end - src->begin - at;
+		char *end = memchr(begin, '\n', len);
 		struct log_entry entries[LOG_ENTRIES];
 		struct log_parser parser;
 		struct pollfd p = { .fd = src->fd, .events = POLLIN };
+		bool said;
 
 		if (!end && !src->ended && src->end - src->begin < src->room) {
 			if (source_fill(src) == 0 && !src->ended)
 				poll(&p, 1, -1);
 			continue;
 		}
-		line = strndup(src->buf + src->begin + at, end ? (size_t)(end - src->buf) - src->begin - at
-						    : src->end - src->begin - at);
+		line = strndup(begin, end ? (size_t)(end - begin) : len);
 		log_begin(&parser, LOG_AUTO);
-		if (line && (log_line(&parser, line, entries) || parser.format != LOG_AUTO || parser.in_doubt || !end)) {
-			free(line);
-			return parser.format;
-		}
+		said = line && (log_line(&parser, line, entries) || parser.format != LOG_AUTO || parser.in_doubt);
 		free(line);
-		if (!line || !end)
-			return LOG_AUTO;
-		at = (size_t)(end + 1 - src->buf) - src->begin;
+		if (said || !end)
+			return parser.format;
+		at += (size_t)(end + 1 - begin);
 	}
 }
 
@@ -287,8 +286,8 @@ static int parse_node(const struct session *s, const struct cli_args *args, enum
 	if (number == UINT64_MAX)
 		return 0;
 	if (number >= s->client.hello.nr_nodes)
-		return say_error("--%s %" PRIu64 ": PID %d has nodes 0-%u", args_value(args, id, 0)->option->name, number,
-				 s->pid, s->client.hello.nr_nodes - 1);
+		return say_error("--%s %" PRIu64 ": PID %d has nodes 0-%u", args_value(args, id, 0)->option->name,
+				 number, s->pid, s->client.hello.nr_nodes - 1);
 	*node = (int)number;
 	return 0;
 }
@@ -301,9 +300,11 @@ static int log_rules(const struct session *s, const struct cli_args *args, struc
 		.by_heat = args_has(args, OPT_HOT) || args_has(args, OPT_COLD),
 	};
 	if (rules->by_heat && args_has(args, OPT_MAJORITY))
-		return say_error("move: --majority is about the nodes that use a page, --hot and --cold about how often it is "
-				 "used: give one of them");
-	return parse_node(s, args, OPT_HOT, &rules->hot) || parse_node(s, args, OPT_COLD, &rules->cold) ? CLI_FAILED : 0;
+		return say_error("move: --majority is about the nodes that use a page, --hot and --cold about how "
+				 "often it is used: give one of them");
+	if (parse_node(s, args, OPT_HOT, &rules->hot))
+		return CLI_FAILED;
+	return parse_node(s, args, OPT_COLD, &rules->cold);
 }
 
 static int run_log(const struct cli_args *args, struct source *src, enum log_format format)
@@ -369,7 +370,8 @@ static int run(const struct cli_args *args)
 	}
 	if (!log_option(args) && !args_has(args, OPT_QUERY) && format == LOG_AUTO)
 		format = look(&src);
-	if (src.end - src.begin >= strlen(PERF_DATA) && memcmp(src.buf + src.begin, PERF_DATA, strlen(PERF_DATA)) == 0) {
+	if (src.end - src.begin >= strlen(PERF_DATA) &&
+	    memcmp(src.buf + src.begin, PERF_DATA, strlen(PERF_DATA)) == 0) {
 		source_close(&src);
 		return say_error("'%s' is perf's own file: give what 'perf script -i %s -F +addr' prints", name, name);
 	}

@@ -15,10 +15,10 @@
 #include <string.h>
 
 #define BLANKS " \t\r\f\v"
-#define WORDS 64		/* a line's that are looked at to find the event */
-#define NO_ADDRESS 4096		/* perf prints 0 where the processor gave none, and weights are small */
+#define WORDS 64	/* a line's that are looked at to find the event */
+#define NO_ADDRESS 4096 /* perf prints 0 where the processor gave none, and weights are small */
 #define HEX "0123456789abcdef"
-#define ADDRESS_DIGITS 8	/* no address of a sample's code has less; names of functions that are as long and hex: none */
+#define ADDRESS_DIGITS 8 /* no address of a sample's code has less; names of functions that are as long and hex: none */
 
 struct word {
 	const char *at;
@@ -67,7 +67,8 @@ static bool is_task(const struct word *w, bool both)
 
 	if (!slash)
 		return !both && all_digits(w->at, w->len);
-	return all_digits(w->at, (size_t)(slash - w->at)) && all_digits(slash + 1, w->len - (size_t)(slash - w->at) - 1);
+	return all_digits(w->at, (size_t)(slash - w->at)) &&
+	       all_digits(slash + 1, w->len - (size_t)(slash - w->at) - 1);
 }
 
 static int32_t small_number(const char *digits)
@@ -113,8 +114,9 @@ static struct fields find_fields(const struct word *words, int nr)
 			f.task = i;
 	/* a number alone: the last before the CPU or the time; else the first of two, for the other is the period */
 	if (f.task < 0 && begin >= 0 && end > 0)
-		f.task = is_task(&words[end - 1], false) ? end - 1 :
-			 end > 1 && is_task(&words[end - 2], false) ? end - 2 : -1;
+		f.task = is_task(&words[end - 1], false)	      ? end - 1
+			 : end > 1 && is_task(&words[end - 2], false) ? end - 2
+								      : -1;
 	for (int i = 0; i < end && f.task < 0 && begin < 0 && f.event >= 0; i++)
 		if (is_task(&words[i], false))
 			f.task = i;
@@ -150,7 +152,8 @@ static void take_address(struct log_parser *p, const char *at, struct log_entry 
 	digits = strspn(at, HEX);
 	rest = at + digits;
 	if (!digits || digits > 16 || !(*rest == '\0' || strchr(BLANKS, *rest))) {
-		no_data(e, "no data address: record with 'perf mem record' or 'perf record -d', print with 'perf script -F +addr'");
+		no_data(e,
+			"no data address: record with 'perf mem record' or 'perf record -d', print with 'perf script -F +addr'");
 		return;
 	}
 	e->start = strtoull(at, &end, 16);
@@ -160,7 +163,8 @@ static void take_address(struct log_parser *p, const char *at, struct log_entry 
 	if (*rest == '|')
 		no_data(e, "a data source without a data address: print it with 'perf script -F +addr'");
 	else if (e->start < NO_ADDRESS)
-		no_data(e, "no data address: the processor gave none, or 'perf script' was not asked for it (-F +addr)");
+		no_data(e,
+			"no data address: the processor gave none, or 'perf script' was not asked for it (-F +addr)");
 	else if (e->start >= 1ULL << 63)
 		no_data(e, "the address is the kernel's");
 	else if (*rest && digits == 1 && !names_code(rest))

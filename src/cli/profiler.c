@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #define RANGES (64U << 10)
-#define SAID_BAD 5		/* lines that are named; the others are counted */
-#define FILE_POLL_MS 100	/* how often a file is looked at that may grow */
-#define DONE (-1)		/* of a step: go on */
+#define SAID_BAD 5	 /* lines that are named; the others are counted */
+#define FILE_POLL_MS 100 /* how often a file is looked at that may grow */
+#define DONE (-1)	 /* of a step: go on */
 
 static uint64_t now_ms(void)
 {
@@ -166,7 +166,8 @@ static int check_target(struct profiler *p, const struct log_entry *e, int64_t *
 		*seen = e->target;
 	if (*seen == e->target)
 		return DONE;
-	return say_error("line %zu: DAMON watched targets %" PRId64 " and %" PRId64 ": say with --target which is PID %d",
+	return say_error("line %zu: DAMON watched targets %" PRId64 " and %" PRId64
+			 ": say with --target which is PID %d",
 			 e->number, *seen, e->target, p->s->pid);
 }
 
@@ -195,8 +196,9 @@ static int take_sample(struct profiler *p, const struct log_entry *e)
 
 	if (!p->rules.by_heat && node < 0) {
 		if (e->cpu < 0)
-			return bad_line(p, e->number, "a sample without a CPU, which tells the node: record with 'perf record -a' "
-				      "or '--sample-cpu', print with 'perf script -F +cpu', or give --hot NODE");
+			return bad_line(p, e->number,
+					"a sample without a CPU, which tells the node: record with 'perf record -a' "
+					"or '--sample-cpu', print with 'perf script -F +cpu', or give --hot NODE");
 		node = e->cpu < GW_MAX_CPUS ? hello->cpu_node[e->cpu] : CTL_NO_NODE;
 		if (node == CTL_NO_NODE)
 			return bad_line(p, e->number, "CPU %d: this machine has no such CPU", e->cpu);
@@ -315,11 +317,14 @@ static int nothing_used(const struct profiler *p)
 	if (p->ended)
 		return say_error("PID %d has ended before '%s' said anything of it", p->s->pid, name);
 	if (c->no_data)
-		return say_error("'%s': no line has the address of data: line %zu: %s", name, c->first_no_data, c->why_no_data);
+		return say_error("'%s': no line has the address of data: line %zu: %s", name, c->first_no_data,
+				 c->why_no_data);
 	if (c->others)
 		return say_error("'%s': no line is of PID %d: %" PRIu64 " are of others%s", name, p->s->pid, c->others,
-				 p->parser.format == LOG_PERF ? " (threads that have ended count as others: print the PID "
-								"with 'perf script -F +pid')" : "");
+				 p->parser.format == LOG_PERF
+					 ? " (threads that have ended count as others: print the PID "
+					   "with 'perf script -F +pid')"
+					 : "");
 	if (c->bad)
 		return say_error("'%s': nothing was understood: line %zu: %s", name, c->first_bad, c->why_bad);
 	return say_error("'%s': there is nothing in it", name);

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLICE_MS 250	/* what one request may take at the rate asked for: so long a signal waits */
+#define SLICE_MS 250 /* what one request may take at the rate asked for: so long a signal waits */
 
 /* ---------------------------------------------------------------- stopping ---- */
 

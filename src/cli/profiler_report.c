@@ -25,8 +25,8 @@ void profiler_show_progress(struct profiler *p)
 
 	if (!p->progress)
 		return;
-	snprintf(line, sizeof(line), "%" PRIu64 " lines  %" PRIu64 " pages moved, %" PRIu64 " stayed  %.0f s", p->counts.lines,
-		 p->all.moved + p->now.moved, p->all.failed + p->now.failed, seconds(p));
+	snprintf(line, sizeof(line), "%" PRIu64 " lines  %" PRIu64 " pages moved, %" PRIu64 " stayed  %.0f s",
+		 p->counts.lines, p->all.moved + p->now.moved, p->all.failed + p->now.failed, seconds(p));
 	fprintf(stderr, "\r%s\033[K", line);
 	fflush(stderr);
 	p->shown = true;
@@ -69,11 +69,11 @@ static void print_log(const struct profiler *p)
 		printf(", %" PRIu64 " without an address of data", c->no_data);
 	putchar('\n');
 	if (c->bad)
-		printf("%s%-12s%s %" PRIu64 " lines, the first is line %zu: %s\n", tone_begin(TONE_BAD), "bad", tone_end(TONE_BAD),
-		       c->bad, c->first_bad, c->why_bad);
+		printf("%s%-12s%s %" PRIu64 " lines, the first is line %zu: %s\n", tone_begin(TONE_BAD), "bad",
+		       tone_end(TONE_BAD), c->bad, c->first_bad, c->why_bad);
 	if (p->pages.forgotten)
-		printf("%-12s %" PRIu64 " pages, for there were more than %u: see --pages\n", "forgotten", p->pages.forgotten,
-		       p->most_pages);
+		printf("%-12s %" PRIu64 " pages, for there were more than %u: see --pages\n", "forgotten",
+		       p->pages.forgotten, p->most_pages);
 }
 
 static void print_pages(const struct profiler *p)
@@ -89,13 +89,15 @@ static void print_pages(const struct profiler *p)
 	if (n->few)
 		printf("%-12s %" PRIu64 " pages stay: fewer than %u samples\n", "seldom", n->few, p->rules.least);
 	if (n->spread)
-		printf("%-12s %" PRIu64 " pages stay: no node has %u %% of the samples\n", "spread", n->spread, p->rules.percent);
+		printf("%-12s %" PRIu64 " pages stay: no node has %u %% of the samples\n", "spread", n->spread,
+		       p->rules.percent);
 	if (n->kept)
 		printf("%-12s %" PRIu64 " pages stay: no node was given for them\n", "left alone", n->kept);
 	if (n->gone)
 		printf("%-12s %" PRIu64 " pages are not present\n", "gone", n->gone);
 	if (n->unmanaged)
-		printf("%-12s %" PRIu64 " pages: files, stacks, shared or excluded memory\n", "not managed", n->unmanaged);
+		printf("%-12s %" PRIu64 " pages: files, stacks, shared or excluded memory\n", "not managed",
+		       n->unmanaged);
 }
 
 static void print_failed(const struct profiler_pages *n)

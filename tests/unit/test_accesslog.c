@@ -172,7 +172,8 @@ static void any_choice_of_fields_is_read_or_refused(void **state)
 		{ "touchp  8521 page-faults:     7f406ecd2000", LOG_SAMPLE, -1, 8521, -1 },
 		{ "touchp  8521          1 page-faults:     7f406ecd2000", LOG_SAMPLE, -1, 8521, -1 },
 		{ "touchp  8521 22923.013546:     7f406ecd2000", LOG_SAMPLE, -1, 8521, -1 },
-		{ "touchp  8521 [001] 22923.013546789: page-faults:     7f406ecd2000    5647ed9d61ae", LOG_SAMPLE, -1, 8521, 1 },
+		{ "touchp  8521 [001] 22923.013546789: page-faults:     7f406ecd2000    5647ed9d61ae", LOG_SAMPLE, -1,
+		  8521, 1 },
 		{ "touchp  8521 [001] U 22923.013546: page-faults:     7f406ecd2000", LOG_SAMPLE, -1, 8521, 1 },
 		{ "kworker/0:1-ev    12 [001] 1.000000: page-faults:     7f406ecd2000", LOG_SAMPLE, -1, 12, 1 },
 		{ "a [7] b 3/4 77/78 [001] 1.000000: page-faults:     7f406ecd2000", LOG_SAMPLE, 77, 78, 1 },
@@ -275,8 +276,10 @@ static void memtierds_three_dumps_are_read(void **state)
 
 static void one_counter_of_several_ranges_says_nothing_of_each(void **state)
 {
+	const char *line = "a=1 r=0 w=0 AddrRanges{pid=7 ranges=1000-2000 (4096 B),5000-6000 (4096 B)}";
+
 	(void)state;
-	assert_int_equal(one("a=1 r=0 w=0 AddrRanges{pid=7 ranges=1000-2000 (4096 B),5000-6000 (4096 B)}", LOG_AUTO).kind, LOG_BAD);
+	assert_int_equal(one(line, LOG_AUTO).kind, LOG_BAD);
 }
 
 /* ---- plain, and what is nothing ---- */

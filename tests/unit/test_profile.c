@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE(i) (0x7f0000000000ULL + (uint64_t)(i) * 4096)
+#define PAGE(i) (0x7f0000000000ULL + ((uint64_t)(i) << 12))
 
 static const struct profile_rules majority = { .least = 1, .percent = 67, .hot = -1, .cold = -1 };
 
