@@ -253,11 +253,14 @@ enum member_state {
 struct member {
 	struct group_member who;
 	enum member_state state;
+	bool kernel;			/* it has no engine: a cgroup holds it */
+	bool joined;			/* of these: it is in the group's */
 	uint32_t nr_nodes;		/* of its own; valid after member_open(), as is command */
 	gw_nodemask nodes;		/* what the group's list comes down to */
 	struct gw_migrate_result res;	/* of MEMBER_TOLD */
 	char command[64];
 	uint64_t pages[GW_MAX_NODES];
+	char origin[1024];		/* of .kernel: where it was before */
 };
 
 /* A group, or one to be; begins as GROUP_INIT. */
@@ -266,6 +269,7 @@ struct group {
 	struct place place;
 	char name[CTL_GROUP_MAX];
 	char list[GROUP_LIST_MAX];	/* its nodes as they were given */
+	gw_nodemask host_nodes;		/* of its cgroup, after kernel_list() */
 	struct member *members;		/* in the order of their pids after group_list() */
 	int nr, room;
 };
@@ -313,6 +317,29 @@ enum member_state member_open(struct session *s, struct member *m, int patience_
 int member_nodes(struct member *m, const char *list);
 /* Have the member do it; .state and .res say how that went. */
 void member_tell(struct member *m, const struct group *g, const struct group_change *change);
+
+/* ---------------------------------------------------------------- group_kernel.c ---- */
+
+/* Members without an engine are in a cgroup of the kernel's. All do nothing where there are none. */
+
+bool group_has_cgroup(int dir, const char *name);
+/* Can it be done for all of them? */
+int kernel_check(struct group *g, const struct group_change *change);
+/* They are in the group's cgroup, which is made for the first; if one cannot, none is. Their .state and .res are set. */
+int kernel_join(struct group *g, bool follow);
+void kernel_undo_join(struct group *g);
+/* What leaving needs is written down beside the group, which is there by now. */
+int kernel_record(struct group *g);
+/* Add those who are in the cgroup. */
+int kernel_list(struct group *g);
+/* Its cgroup gets the nodes of .list; the members' .state and .res say how that went. */
+int kernel_set(struct group *g, bool follow);
+/* Those of .members that are MEMBER_NEW go back where they came from; all: also who is forked meanwhile. */
+void kernel_leave(struct group *g, bool all);
+/* The cgroup goes with its last process. Lock held. */
+void kernel_prune(int dir, const char *name);
+/* Where its pages are, on nodes of the host. */
+void kernel_ask(struct member *m, gw_nodemask nodes);
 
 /* ---------------------------------------------------------------- need.c ---- */
 

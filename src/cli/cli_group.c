@@ -76,25 +76,38 @@ static int open_existing(struct group *g)
 }
 
 /* The place of those who are to be members, else the caller's own. */
-static int open_for(struct group *g, char **pids, int nr, bool make)
+static int open_for(struct group *g, bool make)
 {
 	struct place places[PLACES_MAX];
+	struct member *first = NULL;	/* that has an engine */
 	struct session s;
 	int err = 0;
 
-	if (nr == 0 && places_of_all(places) == 0)
-		return say_error("no runtime directory");
-	for (int i = 0; i < nr && !err; i++) {
-		err = session_open(&s, pids[i]);
-		if (err)
-			break;
+	for (int i = 0; i < g->nr && !err; i++) {
+		struct member *m = &g->members[i];
+
+		s.patience_ms = SESSION_TIMEOUT_MS;
+		s.mute = false;
+		err = session_try(&s, m->who.pid);
+		m->kernel = err == -ENOENT;
+		if (err == -ESRCH)
+			return say_error("no process %d", m->who.pid);
+		if (m->kernel)
+			err = 0;
+		if (err || m->kernel)
+			continue;
 		session_close(&s);
-		if (i == 0)
+		if (!first)
 			places[0] = s.place;
+		first = first ? first : m;
 		if (strcmp(places[0].base, s.place.base) != 0)
-			err = say_error("PID %d's socket is in %s/godwit, PID %s's in %s/godwit: not one group",
-					s.pid, s.place.base, pids[0], places[0].base);
+			err = say_error("PID %d's socket is in %s/godwit, PID %d's in %s/godwit: not one group",
+					s.pid, s.place.base, first->who.pid, places[0].base);
 	}
+	if (!err && !first && g->nr && !make)
+		return open_existing(g); /* root's add to any user's group */
+	if (!err && !first && places_of_all(places) == 0)
+		return say_error("no runtime directory");
 	return err ? err : group_open(g, &places[0], make);
 }
 
@@ -123,6 +136,8 @@ static int check_members(struct group *g)
 	for (int i = 0; i < g->nr && !status; i++) {
 		struct member *m = &g->members[i];
 
+		if (m->kernel)
+			continue;
 		m->state = member_open(&s, m, SESSION_TIMEOUT_MS);
 		if (m->state != MEMBER_NEW)
 			continue;
@@ -137,7 +152,7 @@ static void tell_new(struct group *g, struct group_change *change)
 	for (int i = 0; i < g->nr; i++) {
 		struct member *m = &g->members[i];
 
-		if (m->state != MEMBER_NEW)
+		if (m->state != MEMBER_NEW || m->kernel)
 			continue;
 		member_tell(m, g, change);
 		/* who has cancelled wants no other pages moved either, but the nodes are to be the same for all */
@@ -149,7 +164,7 @@ static void tell_new(struct group *g, struct group_change *change)
 static bool any_new(const struct group *g)
 {
 	for (int i = 0; i < g->nr; i++)
-		if (g->members[i].state == MEMBER_NEW)
+		if (g->members[i].state == MEMBER_NEW && !g->members[i].kernel)
 			return true;
 	return false;
 }
@@ -189,6 +204,16 @@ static const char *state_text(enum member_state state)
 	return texts[state];
 }
 
+/* The kernel measures none. */
+static void json_unknown_stalls(cJSON *item)
+{
+	static const char *const keys[] = { "stall_us_max",	"stall_us_p99",	    "stall_us_p999",
+					    "thp_stall_us_max", "thp_stall_us_p99", "thp_stall_us_p999" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		cJSON_ReplaceItemInObjectCaseSensitive(item, keys[i], cJSON_CreateNull());
+}
+
 static void json_change(const struct group *g, const char *before)
 {
 	cJSON *object = json_object(), *list;
@@ -209,8 +234,11 @@ static void json_change(const struct group *g, const char *before)
 		json_add_u64(item, "pid", (uint64_t)m->who.pid);
 		json_add_text(item, "command", m->command);
 		json_add_text(item, "state", state_text(m->state));
+		json_add_text(item, "via", m->kernel ? "kernel" : "engine");
 		json_add_text(item, "nodes", nodes_text(m->nodes, nodes));
 		result_json(item, &m->res);
+		if (m->kernel)
+			json_unknown_stalls(item);
 		moved += m->res.pages_moved;
 	}
 	json_add_u64(object, "pages_moved", moved);
@@ -224,13 +252,21 @@ static void print_member(const struct member *m, bool moves)
 	const struct gw_migrate_result *res = &m->res;
 	char size[SIZE_TEXT], clean[64];
 
-	printf("PID %d (%s): ", m->who.pid, clean_text(m->command, clean, sizeof(clean)));
+	printf("PID %d (%s)%s: ", m->who.pid, clean_text(m->command, clean, sizeof(clean)),
+	       m->kernel ? ", by the kernel" : "");
 	if (m->state != MEMBER_TOLD) {
 		puts(state_text(m->state));
 		return;
 	}
 	if (!moves) {
 		puts(state_text(m->state));
+		return;
+	}
+	if (m->kernel) {
+		printf("moved %" PRIu64 " of %" PRIu64 " pages (%s) that were elsewhere in %.3f s\n", res->pages_moved,
+		       res->pages_total, size_text(res->pages_moved * GW_PAGE_SIZE, size), (double)res->ns / 1e9);
+		if (res->pages_failed)
+			printf("  stayed     %" PRIu64 " pages: the kernel does not say why\n", res->pages_failed);
 		return;
 	}
 	printf("moved %" PRIu64 " of %" PRIu64 " pages (%s) in %.3f s, worst stall %.1f us%s\n", res->pages_moved,
@@ -270,6 +306,8 @@ static int enter_all(struct group *g)
 		struct member *m = &g->members[i];
 		struct group_member who = m->who;
 
+		if (m->kernel)
+			continue;
 		if (!group_of(g->dir, &who, old)) {
 			if (strcmp(old, g->name) == 0)
 				continue;
@@ -290,9 +328,7 @@ static int enter(struct group *g, bool make)
 	if (err)
 		return err;
 	there = group_nodes(g->dir, g->name, list);
-	if (make && !there)
-		err = say_error("group '%s' exists: see 'godwit group set' and 'add'", g->name);
-	else if (!make && there)
+	if (!make && there)
 		err = say_error("no group '%s'", g->name);
 	else if (make && (there = group_set(g->dir, g->name, g->list)) != 0)
 		err = say_error("group %s: %s", g->name, strerror(-there));
@@ -306,15 +342,18 @@ static int join(const struct cli_args *args, struct group *g, char **pids, bool 
 {
 	struct group_change change = { 0 };
 	int nr = (int)(args->operands + args->nr - pids), err = 0, pid;
+	char there[GROUP_LIST_MAX];
 
 	take_options(args, &change);
 	for (int i = 0; i < nr && !err; i++)
 		if (session_pid(pids[i], &pid) || group_add(g, pid))
 			err = CLI_FAILED;
 	if (!err)
-		err = open_for(g, pids, nr, make);
+		err = open_for(g, make);
 	if (!err)
 		err = begin(g, make);
+	if (!err && make && !group_nodes(g->dir, g->name, there))
+		err = say_error("group '%s' exists: see 'godwit group set' and 'add'", g->name);
 	if (!err && !make && group_nodes(g->dir, g->name, g->list))
 		err = say_error("no group '%s' of this user's processes: see 'godwit group show'", g->name);
 	if (!err)
@@ -322,9 +361,19 @@ static int join(const struct cli_args *args, struct group *g, char **pids, bool 
 	if (!err && (count(g, MEMBER_SILENT) || count(g, MEMBER_NO_ENGINE) || count(g, MEMBER_ENDED)))
 		err = CLI_FAILED;
 	if (!err)
-		err = enter(g, make);
+		err = kernel_check(g, &change);
+	if (!err)
+		err = kernel_join(g, change.follow);
 	if (err)
 		return err;
+	err = enter(g, make);
+	if (err) {
+		kernel_undo_join(g);
+		return err;
+	}
+	err = kernel_record(g);
+	if (err)
+		return CLI_LEFT;
 	tell_new(g, &change);
 	return report(args, g, NULL);
 }
@@ -387,12 +436,17 @@ static int change_nodes(const struct cli_args *args, struct group *g, const char
 	char before[GROUP_LIST_MAX];
 
 	take_options(args, &change);
-	if (begin(g, false) || list_locked(g))
+	if (begin(g, false) || list_locked(g) || kernel_list(g))
 		return CLI_FAILED;
 	memcpy(before, g->list, sizeof(before));
 	snprintf(g->list, sizeof(g->list), "%s", list);
-	if (check_members(g) || write_nodes(g, list))
+	if (check_members(g) || kernel_check(g, &change) || kernel_set(g, change.follow))
 		return CLI_FAILED;
+	if (write_nodes(g, list)) {
+		memcpy(g->list, before, sizeof(before));
+		kernel_set(g, change.follow);
+		return CLI_FAILED;
+	}
 	for (int i = 0; i < ROUNDS && any_new(g); i++) {
 		tell_new(g, &change);
 		if (list_locked(g)) /* the last one has ended meanwhile */
@@ -427,7 +481,7 @@ static int pick_members(struct group *g, char **pids)
 			return say_error("PID %s is not in group '%s'", *pids, g->name);
 		}
 		if (group_add(&picked, pid) == 0)
-			picked.members[picked.nr - 1].who = m->who;
+			picked.members[picked.nr - 1] = *m;
 	}
 	free(g->members);
 	g->members = picked.members;
@@ -445,7 +499,7 @@ static bool leave_all(struct group *g)
 	if (group_lock(g))
 		return false;
 	for (int i = 0; i < g->nr; i++)
-		if (g->members[i].state != MEMBER_SILENT && g->members[i].state != MEMBER_NEW)
+		if (!g->members[i].kernel && g->members[i].state != MEMBER_SILENT && g->members[i].state != MEMBER_NEW)
 			group_leave(g->dir, g->name, &g->members[i].who);
 	group_end(g->dir, g->name);
 	ended = group_nodes(g->dir, g->name, list) == -ENOENT;
@@ -474,6 +528,7 @@ static int report_leave(const struct cli_args *args, const struct group *g, bool
 		json_add_u64(item, "pid", (uint64_t)g->members[i].who.pid);
 		json_add_text(item, "command", g->members[i].command);
 		json_add_text(item, "state", state_text(g->members[i].state));
+		json_add_text(item, "via", g->members[i].kernel ? "kernel" : "engine");
 	}
 	json_print(object, stdout);
 	return 0;
@@ -485,8 +540,9 @@ static int remove_members(const struct cli_args *args, struct group *g)
 	char **pids = args->operands + 1;
 	bool ended = false;
 
-	if (begin(g, false) || list_locked(g) || (*pids && pick_members(g, pids)))
+	if (begin(g, false) || list_locked(g) || kernel_list(g) || (*pids && pick_members(g, pids)))
 		return CLI_FAILED;
+	kernel_leave(g, !*pids);
 	for (int i = 0; i < ROUNDS && !ended; i++) {
 		tell_new(g, &change);
 		ended = leave_all(g);
@@ -538,7 +594,8 @@ static const struct cli_command create = {
 	.text = "Make the group NAME, with the nodes NODES, and have each PID join it as 'group\n"
 		"add' does. NODES is a list as in numactl: 0  0,2  0-1  !1  all; !1 and all\n"
 		"count from the nodes of each member. A group ends with its last member; one\n"
-		"without stays until it had a first one.\n"
+		"without stays until it had a first one. A process without an engine joins by a\n"
+		"cgroup of the kernel's; its nodes are the host's.\n"
 		"Exits with 2 if pages stayed behind, and with 1 if nothing was done.",
 	.options = move_options,
 	.min = 2,

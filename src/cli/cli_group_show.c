@@ -57,9 +57,9 @@ static void ask(struct member *m, const char *list)
 
 /* ---------------------------------------------------------------- printing ---- */
 
-static void json_pages(cJSON *object, const uint64_t *pages)
+static void json_pages(cJSON *object, const char *name, const uint64_t *pages)
 {
-	cJSON *list = json_add_object(object, "pages");
+	cJSON *list = json_add_object(object, name);
 	char key[16];
 
 	for (int n = 0; n < GW_MAX_NODES; n++) {
@@ -69,7 +69,7 @@ static void json_pages(cJSON *object, const uint64_t *pages)
 	}
 }
 
-static void print_json(const struct group *g, const uint64_t *pages)
+static void print_json(const struct group *g, const uint64_t *pages, const uint64_t *host)
 {
 	cJSON *object = json_object(), *list;
 	char nodes[NODES_TEXT];
@@ -88,9 +88,11 @@ static void print_json(const struct group *g, const uint64_t *pages)
 		json_add_text(item, "command", m->command);
 		json_add_bool(item, "answers", m->state == MEMBER_TOLD);
 		json_add_text(item, "nodes", nodes_text(m->nodes, nodes));
-		json_pages(item, m->pages);
+		json_pages(item, "pages", m->pages);
+		json_add_text(item, "via", m->kernel ? "kernel" : "engine");
 	}
-	json_pages(object, pages);
+	json_pages(object, "pages", pages);
+	json_pages(object, "pages_host", host);
 	json_print(object, stdout);
 }
 
@@ -104,18 +106,23 @@ static void print_pages(const uint64_t *pages)
 	putchar('\n');
 }
 
-static void print_human(const struct group *g, const uint64_t *pages)
+static void print_human(const struct group *g, const uint64_t *pages, const uint64_t *host)
 {
-	char clean[64];
+	char clean[64], nodes[NODES_TEXT];
 
 	printf("%sgroup %s: nodes %s, pages%s", tone_begin(TONE_HEAD), g->name, g->list, tone_end(TONE_HEAD));
 	print_pages(pages);
+	if (group_has_cgroup(g->dir, g->name)) {
+		printf("%8s by the kernel, on the host's nodes %s, pages", "", nodes_text(g->host_nodes, nodes));
+		print_pages(host);
+	}
 	for (int i = 0; i < g->nr; i++) {
 		const struct member *m = &g->members[i];
 
 		if (m->state == MEMBER_ENDED)
 			continue;
-		printf("%8d %-16s ", m->who.pid, clean_text(m->command, clean, sizeof(clean)));
+		printf("%8d %-16s %s", m->who.pid, clean_text(m->command, clean, sizeof(clean)),
+		       m->kernel ? " (host)" : "");
 		if (m->state == MEMBER_TOLD)
 			print_pages(m->pages);
 		else
@@ -131,21 +138,26 @@ static int show_group(int dir, const char *name, void *arg)
 	struct group g = { .dir = dir, .turn = -1 };
 	uint64_t pages[GW_MAX_NODES] = { 0 };
 	char list[GROUP_LIST_MAX];
+	uint64_t host[GW_MAX_NODES] = { 0 };
 
 	if ((show->only && strcmp(show->only, name) != 0) || group_nodes(dir, name, list) || group_lock(&g))
 		return 0;
 	snprintf(g.name, sizeof(g.name), "%s", name);
 	if (group_list(&g) == 0) {
 		group_unlock(&g);
+		kernel_list(&g);
 		for (int i = 0; i < g.nr; i++)
-			ask(&g.members[i], g.list);
+			if (g.members[i].kernel)
+				kernel_ask(&g.members[i], g.host_nodes);
+			else
+				ask(&g.members[i], g.list);
 		for (int i = 0; i < g.nr; i++)
 			for (int n = 0; n < GW_MAX_NODES; n++)
-				pages[n] += g.members[i].pages[n];
+				(g.members[i].kernel ? host : pages)[n] += g.members[i].pages[n];
 		if (show->json)
-			print_json(&g, pages);
+			print_json(&g, pages, host);
 		else
-			print_human(&g, pages);
+			print_human(&g, pages, host);
 		show->nr++;
 	}
 	group_unlock(&g);
@@ -190,7 +202,8 @@ const struct cli_command cli_group_show = {
 	.usage = "[--json] [NAME]",
 	.summary = "nodes, members, and pages per node",
 	.text = "Show the group NAME, or all groups: yours, and for root everybody's. Pages are\n"
-		"those that the members' engines manage. JSON: one line a group.",
+		"those that the members' engines manage; of members without an engine, those\n"
+		"that the kernel says, on nodes of the host. JSON: one line a group.",
 	.max = 1,
 	.run = run,
 };

@@ -209,6 +209,10 @@ static int prune_one(int dir, const char *name, void *arg)
 		group_leave(dir, name, &g.members[i].who);
 		left = true;
 	}
+	if (group_has_cgroup(dir, name)) {
+		kernel_prune(dir, name);
+		left |= !group_has_cgroup(dir, name);
+	}
 	if (left)
 		group_end(dir, name);
 	free(g.members);

@@ -152,8 +152,8 @@ static void take_address(struct log_parser *p, const char *at, struct log_entry 
 	digits = strspn(at, HEX);
 	rest = at + digits;
 	if (!digits || digits > 16 || !(*rest == '\0' || strchr(BLANKS, *rest))) {
-		no_data(e,
-			"no data address: record with 'perf mem record' or 'perf record -d', print with 'perf script -F +addr'");
+		no_data(e, "no data address: record with 'perf mem record' or 'perf record -d', "
+			   "print with 'perf script -F +addr'");
 		return;
 	}
 	e->start = strtoull(at, &end, 16);

@@ -54,7 +54,7 @@ bool group_has(int dir, const char *name, struct group_member *m);
 int group_of(int dir, struct group_member *m, char name[CTL_GROUP_MAX]);
 /* Walk the members in any order; a return that is not 0 ends it and is returned. */
 int group_members(int dir, const char *name, int (*fn)(const struct group_member *m, void *arg), void *arg);
-/* Lock held. The group is no more, if nobody is in it. */
+/* Lock held. The group is no more, if nobody is in it, also by a cgroup of the kernel's (NAME/cgroup is there then). */
 void group_end(int dir, const char *name);
 
 /* When process pid (0: the caller) began, and its parent. -ESRCH: it has ended; or what open(2) says. */

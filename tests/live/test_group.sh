@@ -195,7 +195,6 @@ for list in '' x 0- 1,,2 -1 '!all'; do
 done
 ok 'a node beyond the most is named' refuses 'at most 64' create g 64
 ok 'no process, no group' refuses 'no process' create g 0 4194999
-ok 'a process without an engine is no member' refuses 'no godwit engine' create g 0 $$
 ok 'a group that is not there cannot be added to' refuses "no group 'g'" set g 0
 ok 'nor shown' refuses "no group 'g'" show g
 ok 'nor removed' refuses "no group 'g'" remove g

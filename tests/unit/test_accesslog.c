@@ -126,12 +126,12 @@ static void above_a_call_chain_stands_the_datas_address(void **state)
 static void the_codes_address_is_not_taken_for_the_datas(void **state)
 {
 	static const char *const lines[] = {
-		"touchp  8489 22920.398825:          1 page-faults:      7f3f6eb1ea42 _itoa_word+0x62 (/usr/lib/libc.so.6)",
-		"  x 9 [000] 1.000000: 1 page-faults:      7f3f6eb1ea42 operator new(unsigned long)+0x1 (/usr/lib/libstdc++.so)",
+		"touchp  8489 22920.398825:          1 page-faults:      7f3f6eb1ea42 _itoa_word+0x62 (/libc.so.6)",
+		"  x 9 [000] 1.000000: 1 page-faults:      7f3f6eb1ea42 operator new(unsigned long)+0x1 (/libc++.so)",
 		"  x 9 [000] 1.000000: 1 page-faults:      7f3f6eb1ea42 main+0x1 (/x)        3f43567f8",
 		"  x 9 [000] 1.000000: 1 page-faults: ",
 		"  x 9 [000] 1.000000: 1 cpu/mem-loads,ldlat=30/P:           43     55b3c122bffc noploop (/x)",
-		"  x 9 [000] 1.000000: 1 page-faults:                0 [unknown] ([unknown])  7f3f6eb1ea42 main+0x1 (/x)",
+		"  x 9 [000] 1.000000: 1 page-faults:           0 [unknown] ([unknown])  7f3f6eb1ea42 main+0x1 (/x)",
 		"  x 9 [000] 1.000000: 1 page-faults:  ffffffff8175336a elf_load+0x28a ([kernel.kallsyms])",
 	};
 
