@@ -249,7 +249,7 @@ static const char *log_option(const struct cli_args *args)
 	return NULL;
 }
 
-/* The format of the first line that says something; LOG_AUTO: that line is of none. Nothing is used up. */
+/* The format of the first line that is understood; LOG_AUTO: there is none. Nothing is used up. */
 static enum log_format look(struct source *src)
 {
 	size_t at = 0;
@@ -270,7 +270,9 @@ static enum log_format look(struct source *src)
 		}
 		line = strndup(begin, end ? (size_t)(end - begin) : len);
 		log_begin(&parser, LOG_AUTO);
-		said = line && (log_line(&parser, line, entries) || parser.format != LOG_AUTO || parser.in_doubt);
+		if (line)
+			log_line(&parser, line, entries);
+		said = parser.format != LOG_AUTO;
 		free(line);
 		if (said || !end)
 			return parser.format;

@@ -95,6 +95,7 @@ static int batch(struct profiler *p)
 
 	memset(&p->now, 0, sizeof(p->now));
 	memset(p->task, 0, sizeof(p->task));
+	memset(p->block, 0, sizeof(p->block));
 	if (any) {
 		err = decide_pages(p);
 		if (!err)
@@ -206,7 +207,7 @@ static int take_sample(struct profiler *p, const struct log_entry *e)
 	if (node >= (int)hello->nr_nodes)
 		return bad_line(p, e->number, "node %d: PID %d has nodes 0-%u", node, p->s->pid, hello->nr_nodes - 1);
 	p->counts.samples++;
-	profile_sample(&p->pages, e->start & ~(uint64_t)(GW_PAGE_SIZE - 1), p->rules.by_heat ? -1 : node);
+	profile_sample(&p->pages, profiler_page(p, e->start), p->rules.by_heat ? -1 : node);
 	return DONE;
 }
 
@@ -292,12 +293,15 @@ static int prepare(struct profiler *p)
 	/* from so many samples of a page on, the old ones fade: a page may be used from elsewhere by and by */
 	const uint32_t history = p->interval_ms ? 64 : 0;
 	uint64_t bytes = profile_bytes(p->most_pages);
+	char path[64];
 
 	p->memory = calloc(1, bytes);
 	p->map = (struct heat_map){ .range = calloc(RANGES, sizeof(struct heat_range)), .cap = RANGES };
 	if (!p->memory || !p->map.range)
 		return say_error("out of memory: --pages %u takes %" PRIu64 " MB", p->most_pages, bytes / 1000000);
 	profile_init(&p->pages, p->memory, p->most_pages, history);
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", p->s->pid);
+	p->pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	p->process = (int)syscall(SYS_pidfd_open, p->s->pid, 0);
 	p->signals = job_signals();
 	if (p->signals < 0)
@@ -334,7 +338,7 @@ int profiler_run(struct profiler *p)
 {
 	int status;
 
-	p->process = p->signals = -1;
+	p->process = p->signals = p->pagemap = -1;
 	status = prepare(p);
 	if (!status)
 		status = read_log(p);
@@ -349,6 +353,8 @@ int profiler_run(struct profiler *p)
 		status = CLI_LEFT;
 	if (p->process >= 0)
 		close(p->process);
+	if (p->pagemap >= 0)
+		close(p->pagemap);
 	if (p->signals >= 0)
 		close(p->signals);
 	free(p->areas);

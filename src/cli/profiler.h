@@ -9,6 +9,7 @@
 #include "source.h"
 
 #define PROFILER_TASKS 1024	/* threads that are known to be the process's or not; a power of 2 */
+#define PROFILER_BLOCKS 4096	/* that are known to be huge pages or not; a power of 2 */
 #define WHY_TEXT 200
 
 struct profiler_area {
@@ -18,6 +19,12 @@ struct profiler_area {
 struct profiler_task {
 	int32_t tid;
 	bool ours;
+};
+
+/* 2 MiB of addresses, and whether they are one huge page. */
+struct profiler_block {
+	uint64_t addr;
+	bool known, huge;
 };
 
 /* What the log had. */
@@ -57,7 +64,10 @@ struct profiler {
 	struct profiler_area *areas;
 	size_t nr_areas;
 	struct profiler_task task[PROFILER_TASKS];
+	struct profiler_block block[PROFILER_BLOCKS];
+	int pagemap;			/* descriptor; -1: what is huge cannot be seen */
 	struct ctl_move_entry order[CTL_MOVE_MAX];
+	uint16_t pages_of[CTL_MOVE_MAX];	/* of the order: 512 of a huge page's first one */
 	uint32_t nr_orders;
 	int signals, process;		/* descriptors */
 	bool cancelled, ended;		/* by a signal; with the process */
@@ -72,7 +82,9 @@ int profiler_run(struct profiler *p);
 
 /* ---- profiler_move.c ---- */
 
-/* The page at addr belongs on node; carried out when there are enough of them. */
+/* Where the page begins that is moved with addr: a huge page moves whole, and all samples of it are one page's. */
+uint64_t profiler_page(struct profiler *p, uint64_t addr);
+/* The page that begins at addr belongs on node; carried out when there are enough of them. */
 int profiler_want(struct profiler *p, uint64_t addr, int node);
 /* Now. */
 int profiler_carry_out(struct profiler *p);

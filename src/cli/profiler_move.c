@@ -9,9 +9,11 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-#define SLICE_MS 250 /* what one request may take at the rate asked for: so long a signal waits */
+#define SLICE_MS 250		/* what one request may take at the rate asked for */
+#define SLICE_PAGES (16U << 10)	/* and at most */
 
 /* ---------------------------------------------------------------- stopping ---- */
 
@@ -43,17 +45,58 @@ static int broke_off(struct profiler *p)
 	return session_error(p->s, p->s->err);
 }
 
+/* ---------------------------------------------------------------- huge pages ---- */
+
+/* PAGEMAP_SCAN of Linux 6.7, which older headers lack. */
+struct scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+struct scan_region {
+	uint64_t start, end, categories;
+};
+
+#define SCAN _IOWR('f', 16, struct scan)
+#define SCAN_HUGE (1ULL << 6)
+
+static bool is_huge(int pagemap, uint64_t block)
+{
+	struct scan_region region;
+	struct scan arg = {
+		.size = sizeof(arg),
+		.start = block,
+		.end = block + GW_HUGE_SIZE,
+		.vec = (uint64_t)(uintptr_t)&region,
+		.vec_len = 1,
+		.category_mask = SCAN_HUGE,
+		.return_mask = SCAN_HUGE,
+	};
+
+	return ioctl(pagemap, SCAN, &arg) == 1 && region.start == block && region.end == block + GW_HUGE_SIZE;
+}
+
+uint64_t profiler_page(struct profiler *p, uint64_t addr)
+{
+	uint64_t start = addr & ~(uint64_t)(GW_HUGE_SIZE - 1);
+	struct profiler_block *b = &p->block[addr / GW_HUGE_SIZE % PROFILER_BLOCKS];
+
+	if (!b->known || b->addr != start)
+		*b = (struct profiler_block){ .addr = start, .known = true, .huge = is_huge(p->pagemap, start) };
+	return b->huge ? start : addr & ~(uint64_t)(GW_PAGE_SIZE - 1);
+}
+
 /* ---------------------------------------------------------------- moving ---- */
 
-static void note_error(struct profiler *p, int err)
+static void note_error(struct profiler *p, int err, uint32_t pages)
 {
 	if (err == ENOENT || err == EFAULT) {
-		p->now.gone++;
+		p->now.gone += pages;
 	} else if (err == EACCES) {
-		p->now.unmanaged++;
+		p->now.unmanaged += pages;
 	} else {
-		p->now.failed++;
-		p->now.errors[err > 0 && err < GW_ERRNO_MAX ? err : 0]++;
+		p->now.failed += pages;
+		p->now.errors[err > 0 && err < GW_ERRNO_MAX ? err : 0] += pages;
 	}
 }
 
@@ -85,18 +128,21 @@ static int sort_out(struct profiler *p, uint32_t *nr_away)
 		int32_t is = p->s->msg.moved.status[i];
 
 		if (is < 0)
-			note_error(p, -is);
+			note_error(p, -is, p->pages_of[i]);
 		else if (is == p->order[i].node)
-			p->now.already++;
-		else
+			p->now.already += p->pages_of[i];
+		else {
+			p->pages_of[nr] = p->pages_of[i];
 			p->order[nr++] = p->order[i];
+		}
 	}
 	*nr_away = nr;
 	return 0;
 }
 
-static int move_some(struct profiler *p, const struct ctl_move_entry *order, uint32_t nr)
+static int move_some(struct profiler *p, uint32_t at, uint32_t nr)
 {
+	const struct ctl_move_entry *order = p->order + at;
 	int err = ask(p, order, nr, false);
 
 	if (err || p->ended)
@@ -105,36 +151,42 @@ static int move_some(struct profiler *p, const struct ctl_move_entry *order, uin
 		int32_t is = p->s->msg.moved.status[i];
 
 		if (is == order[i].node) {
-			p->now.moved++;
-			p->now.to[is]++;
+			p->now.moved += p->pages_of[at + i];
+			p->now.to[is] += p->pages_of[at + i];
 		} else {
-			note_error(p, is < 0 ? -is : EAGAIN);
+			note_error(p, is < 0 ? -is : EAGAIN, p->pages_of[at + i]);
 		}
 	}
 	return 0;
 }
 
+/* How many of the orders from at on one request takes: a signal, and the engine's answer, are not to wait for long. */
+static uint32_t slice(const struct profiler *p, uint32_t at, uint32_t end)
+{
+	uint64_t most = SLICE_PAGES, pages = 0;
+	uint32_t nr = 0;
+
+	if (p->opt.rate && p->opt.rate / GW_PAGE_SIZE * SLICE_MS / 1000 < most)
+		most = p->opt.rate / GW_PAGE_SIZE * SLICE_MS / 1000;
+	while (at + nr < end && (!nr || pages + p->pages_of[at + nr] <= most))
+		pages += p->pages_of[at + nr++];
+	return nr;
+}
+
 int profiler_carry_out(struct profiler *p)
 {
-	uint32_t most = CTL_MOVE_MAX, nr;
+	uint32_t nr = 0, some;
 	int err = p->nr_orders && !p->ended ? sort_out(p, &nr) : 0;
 
-	if (err || !p->nr_orders || p->ended)
-		return err;
 	p->nr_orders = 0;
-	if (p->opt.rate && p->opt.rate / GW_PAGE_SIZE * SLICE_MS / 1000 < most)
-		most = (uint32_t)(p->opt.rate / GW_PAGE_SIZE * SLICE_MS / 1000) + 1;
-	for (uint32_t at = 0; at < nr && !err && !p->ended; at += most) {
-		uint32_t some = nr - at < most ? nr - at : most;
-
+	for (uint32_t at = 0; at < nr && !err && !p->ended && !p->cancelled; at += some) {
+		some = slice(p, at, nr);
 		if (p->dry) {
 			for (uint32_t i = at; i < at + some; i++)
-				p->now.to[p->order[i].node]++;
+				p->now.to[p->order[i].node] += p->pages_of[i];
 			continue;
 		}
-		if (p->cancelled)
-			return 0;
-		err = move_some(p, p->order + at, some);
+		err = move_some(p, at, some);
 		profiler_show_progress(p);
 		profiler_stopped(p, 0);
 	}
@@ -144,10 +196,15 @@ int profiler_carry_out(struct profiler *p)
 int profiler_want(struct profiler *p, uint64_t addr, int node)
 {
 	int err = p->nr_orders == CTL_MOVE_MAX ? profiler_carry_out(p) : 0;
+	const struct profiler_block *b;
+	uint16_t pages;
 
 	if (p->ended)
 		return 0;
-	p->now.wanted++;
+	b = &p->block[addr / GW_HUGE_SIZE % PROFILER_BLOCKS];
+	pages = profiler_page(p, addr) == addr && b->huge ? GW_HUGE_SIZE / GW_PAGE_SIZE : 1;
+	p->now.wanted += pages;
+	p->pages_of[p->nr_orders] = pages;
 	p->order[p->nr_orders++] = (struct ctl_move_entry){ .addr = addr, .node = node };
 	return err;
 }
@@ -200,8 +257,10 @@ int profiler_want_range(struct profiler *p, const struct heat_range *range, int 
 		uint64_t end = p->areas[i].end < range->end ? p->areas[i].end : range->end;
 
 		start &= ~(uint64_t)(GW_PAGE_SIZE - 1);
+		/* a huge page goes where the range is that has its beginning */
 		for (; start < end && !err && !p->ended && !p->cancelled; start += GW_PAGE_SIZE)
-			err = profiler_want(p, start, node);
+			if (profiler_page(p, start) == start)
+				err = profiler_want(p, start, node);
 	}
 	return err;
 }

@@ -154,6 +154,51 @@ sed 's/\[001\]/[999]/' "$dir/log" >"$dir/cpus"
 ok 'a CPU that is not there is a bad line' move 0 --json "$pid" "$dir/cpus"
 ok 'with its number' grep -q 'CPU 999' "$dir/err"
 
+# ---------------------------------------------------------------- huge pages ----
+
+thp=$(python3 - <<'PY'
+import sys
+print('yes' if '[never]' not in open('/sys/kernel/mm/transparent_hugepage/enabled').read() else 'no')
+PY
+)
+huge_program()	# a second program, of two huge pages
+{
+	sed 's/^    if word == .nodes.*/    if word == "nodes": print(mapped())/' "$dir/pages.py" >"$dir/huge.py"
+	python3 - "$dir/huge.py" <<'PY'
+import sys
+s = open(sys.argv[1]).read()
+s = s.replace('4 << 20, flags', '6 << 20, flags').replace("c.madvise(ctypes.c_void_p(base), ctypes.c_size_t(4 << 20), 15)",
+	"base = (base + (2 << 20) - 1) & ~((2 << 20) - 1)\nc.madvise(ctypes.c_void_p(base), ctypes.c_size_t(4 << 20), 14)\n"
+	"ctypes.memset(base, 1, 4 << 20)")
+s = s.replace("for i in range(NR): memory", "for i in range(0): memory").replace("mapped()", "'x'")
+open(sys.argv[1], 'w').write(s)
+PY
+	mkfifo "$dir/in.huge" "$dir/out.huge"
+	timeout -s KILL 100 "$GODWIT" run -q --node ram,cpus=0 --node ram,cpus=1 -- python3 "$dir/huge.py" \
+		<"$dir/in.huge" >"$dir/out.huge" 2>"$dir/program.err" &
+	started+=($!)
+	exec {hto}>"$dir/in.huge" {hfrom}<"$dir/out.huge"
+	read -r -t 20 -u "$hfrom" hbase && hpid=$(pgrep -P "${started[-1]}") && "$GODWIT" migrate -q "$hpid" 1 0
+}
+huge_log()
+{
+	local i
+	# of the first, most samples are of CPU 1, though some of its pages are used from CPU 0 only; the other is used from both
+	for ((i = 0; i < 60; i++)); do echo "x $hpid/$hpid [001] 1.000000: 1 f: $(printf %x $((16#$hbase + (i * 7 % 400) * 4096)))"; done
+	for ((i = 0; i < 20; i++)); do echo "x $hpid/$hpid [000] 1.000000: 1 f: $(printf %x $((16#$hbase + (450 + i) * 4096)))"; done
+	for ((i = 0; i < 60; i++)); do echo "x $hpid/$hpid [00$((i % 2))] 1.000000: 1 f: $(printf %x $((16#$hbase + (512 + i) * 4096)))"; done
+}
+if [ "$thp" = yes ] && huge_program && grep -A25 "^${hbase:0:6}" "/proc/$hpid/smaps" | grep -q '^AnonHugePages: *[1-9]'; then
+	huge_log >"$dir/huge"
+	ok 'huge pages move whole' move 0 --json "$hpid" "$dir/huge"
+	ok 'by the samples of all their pages' json 'e["pages_moved"] == 512 and e["pages_spread"] == 1 and e["pages_failed"] == 0'
+	read -r one two < <(printf '%s\n%x\n' "$hbase" $((16#$hbase + 4096 * 600)) | "$GODWIT" move --query "$hpid" - | cut -d ' ' -f 2 | xargs)
+	ok 'each to its node' [ "$one $two" = '1 0' ]
+else
+	result 0 'huge pages move whole # SKIP there are no huge pages here'
+fi
+[ -z "${hpid:-}" ] || { exec {hto}>&- {hfrom}<&-; kill -KILL "$hpid" 2>/dev/null; }
+
 # ---------------------------------------------------------------- heat ----
 
 "$GODWIT" migrate -q "$pid" 1 0
