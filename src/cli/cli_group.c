@@ -10,9 +10,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ROUNDS 10	/* looks for children that were forked meanwhile */
+#define ENGINE_TURNS 50	/* 20 ms each, for the engine of a program that is starting */
 
 /* ---------------------------------------------------------------- operands ---- */
 
@@ -75,6 +77,46 @@ static int open_existing(struct group *g)
 	return say_error("no group '%s': see 'godwit group show'", g->name);
 }
 
+/* A program that has the engine mapped and does not answer is just starting, or is another place's. */
+static bool has_engine_mapped(int pid)
+{
+	char path[64], *line = NULL;
+	size_t room = 0;
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	f = fopen(path, "re");
+	while (f && !found && getline(&line, &room, f) > 0)
+		found = strstr(line, "/libgodwit.so") != NULL;
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Is it a member by an engine, or by the kernel? s is open to the engine. -ESRCH, or CLI_FAILED after saying why. */
+static int find_engine(struct session *s, struct member *m)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+	int err = -ENOENT;
+
+	s->patience_ms = SESSION_TIMEOUT_MS;
+	s->mute = false;
+	for (int turn = 0; turn < ENGINE_TURNS && err == -ENOENT; turn++) {
+		err = session_try(s, m->who.pid);
+		if (err != -ENOENT)
+			return err;
+		if (!has_engine_mapped(m->who.pid)) {
+			m->kernel = true;
+			return 0;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return say_error("PID %d has godwit's library, and no engine that answers: is it of another runtime directory?",
+			 m->who.pid);
+}
+
 /* The place of those who are to be members, else the caller's own. */
 static int open_for(struct group *g, bool make)
 {
@@ -86,14 +128,9 @@ static int open_for(struct group *g, bool make)
 	for (int i = 0; i < g->nr && !err; i++) {
 		struct member *m = &g->members[i];
 
-		s.patience_ms = SESSION_TIMEOUT_MS;
-		s.mute = false;
-		err = session_try(&s, m->who.pid);
-		m->kernel = err == -ENOENT;
+		err = find_engine(&s, m);
 		if (err == -ESRCH)
 			return say_error("no process %d", m->who.pid);
-		if (m->kernel)
-			err = 0;
 		if (err || m->kernel)
 			continue;
 		session_close(&s);

@@ -84,6 +84,20 @@ else
 	ok 'or left there' nothing_left
 fi
 
+if "$GODWIT" check >/dev/null 2>&1; then
+	"$GODWIT" run -q -- sleep 50 &
+	managed=$!
+	started+=("$managed")
+	await 100 "$GODWIT" stat "$managed"
+	its=$(where $managed)
+	mv "$XDG_RUNTIME_DIR/godwit/$managed.sock" "$dir/hidden"
+	ok 'a process whose engine does not answer is not taken for one without' refuses 'another runtime directory' create "$name" all $managed
+	ok 'and stays where it is' [ "$(where $managed)" = "$its" ]
+	mv "$dir/hidden" "$XDG_RUNTIME_DIR/godwit/$managed.sock"
+	kill $managed
+	wait $managed 2>/dev/null
+fi
+
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	chmod 711 "$dir"
 	mkdir -m 700 "$dir/nobody"
