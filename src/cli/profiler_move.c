@@ -62,7 +62,7 @@ struct scan_region {
 
 static bool is_huge(int pagemap, uint64_t block)
 {
-	struct scan_region region;
+	struct scan_region region = { 0 };
 	struct scan arg = {
 		.size = sizeof(arg),
 		.start = block,
