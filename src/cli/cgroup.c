@@ -67,6 +67,8 @@ static int refused(const struct cgroups *c, const char *path, const char *what, 
 		      "needs the root of the hierarchy, not a container's";
 	else if (err == -EOPNOTSUPP)
 		why = "it is a threaded cgroup: its threads cannot be moved together";
+	else if (err == -EINVAL)
+		why = "the kernel does not take it: a thread of its own, or nodes that the cgroup above does not have";
 	else if (err == -ENOSPC)
 		why = "the kernel allows no further cgroups (cgroup.max.descendants), or this one has no CPUs or nodes";
 	return say_error("%s: cannot %s: %s", name, what, why);
@@ -243,11 +245,14 @@ static int check_unit(const struct cgroups *c, int pid, const char *path)
 
 int cgroup_may_take(const struct cgroups *c, int pid)
 {
-	char path[CGROUP_PATH], type[64];
+	char path[CGROUP_PATH], type[64], name[64], status[4096];
 	int err = cgroup_of(c, pid, path);
 
 	if (err)
 		return err == -ESRCH ? say_error("no process %d", pid) : err;
+	snprintf(name, sizeof(name), "/proc/%d/status", pid);
+	if (file_read(name, status, sizeof(status)) > 0 && !strstr(status, "\nVmSize:"))
+		return say_error("PID %d is a thread of the kernel's: it has no memory to be moved", pid);
 	if (c->version == 2 && read_text(c, path, "cgroup.type", type, sizeof(type)) == 0 &&
 	    strcmp(type, "threaded") == 0)
 		return say_error(

@@ -134,6 +134,10 @@ ok 'pages begin on two nodes' answer "$(repeat 01 256)" one nodes
 ok 'a node that the host does not have is refused' refuses 'and that has' create g 0,63 "${pid[one]}"
 ok 'and nothing is changed' cgroup_is "${pid[one]}" /origin
 ok 'or left' nothing_left
+ok 'a thread of the kernel is refused' refuses 'a thread of the kernel' create g 1 "${pid[one]}" 2
+ok 'and who was named with it is where it was' cgroup_is "${pid[one]}" /origin
+ok 'with its pages' answer "$(repeat 01 256)" one nodes
+ok 'nothing is left of it' nothing_left
 ok 'a process without an engine joins' is 0 create --json g 1 "${pid[one]}"
 ok 'by the kernel, which moved what was elsewhere' json "d['members'][0]['via'] == 'kernel' and d['members'][0]['state'] == 'done' and
 	d['members'][0]['pages_moved'] >= 256 and d['pages_left'] == 0 and d['complete'] and d['members'][0]['stall_us_max'] is None"
