@@ -67,7 +67,7 @@ struct gw_engine;
 
 enum gw_start_flags {
 	GW_NO_RECYCLE = 1 << 0,	/* never reuse a vacated frame: drop it (about 1.3 us a page more) */
-	GW_OWN_FORKS = 1 << 1,	/* libc is not told of the engine's part in fork(): see gw_fork_begin() */
+	GW_OWN_FORKS = 1 << 1,	/* libc is not told of the engine's part in fork(): see gw_hold() */
 };
 
 struct gw_options {
@@ -102,12 +102,19 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt);
 int gw_stop(struct gw_engine *e);
 
 /*
- * What fork() needs, for who has started the engine with GW_OWN_FORKS: begin before it; parent or child after it, on
- * the same thread. Without it (pthread_atfork) libc does this by itself.
+ * fork() for who has started the engine with GW_OWN_FORKS: hold before it; on the same thread release after it, or abandon
+ * in the child, which then has no engine (what the parent's had in memory is given back). Between hold and release no
+ * page is in flight; other calls work, so that handlers of fork() may wait for threads that make them.
  */
-void gw_fork_begin(struct gw_engine *e);
-void gw_fork_parent(struct gw_engine *e);
-void gw_fork_child(struct gw_engine *e);
+void gw_hold(struct gw_engine *e);
+void gw_release(struct gw_engine *e);
+void gw_abandon(struct gw_engine *e);
+
+/*
+ * From here on gw_self() is NULL: for who must see to it that no thread is in a call before gw_stop(), which still takes
+ * the engine.
+ */
+void gw_retire(struct gw_engine *e);
 
 /* The engine of this process, or NULL. */
 struct gw_engine *gw_self(void);

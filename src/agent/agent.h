@@ -82,6 +82,7 @@ struct gw_engine {
 	struct mmu *mmu;
 	struct gw_options opt;
 	uint32_t pid;
+	bool retired;			/* see gw_retire() */
 	/* service thread */
 	struct thread service;
 	int epoll, signal_fd;		/* service thread only */

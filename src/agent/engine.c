@@ -74,21 +74,31 @@ int gw_check(struct gw_check_result *res)
 
 /* ---- fork: the child builds its own engine before fork() returns there ---- */
 
-void gw_fork_begin(struct gw_engine *e)
+static void fork_prepare(void)
 {
-	mm_fork_prepare(&e->mm);
+	struct gw_engine *e = engine_self();
+
+	if (e)
+		mm_fork_prepare(&e->mm);
 }
 
-void gw_fork_parent(struct gw_engine *e)
+static void fork_parent(void)
 {
-	mm_fork_parent(&e->mm);
+	struct gw_engine *e = engine_self();
+
+	if (e)
+		mm_fork_parent(&e->mm);
 }
 
-void gw_fork_child(struct gw_engine *e)
+static void fork_child(void)
 {
+	struct gw_engine *e = the_engine;
 	uint64_t signals;
 	int err;
 
+	/* only if this fork went through fork_prepare() */
+	if (!e || !e->mm.forking)
+		return;
 	if (BUG_BACK(BUG_CHILD)) {
 		mm_fork_parent(&e->mm);
 		return;
@@ -114,29 +124,24 @@ void gw_fork_child(struct gw_engine *e)
 		e->opt.forked(e, err, e->opt.forked_arg);
 }
 
-static void fork_prepare(void)
-{
-	struct gw_engine *e = engine_self();
+/* ---- the same for who is not libc ---- */
 
-	if (e)
-		gw_fork_begin(e);
+void gw_hold(struct gw_engine *e)
+{
+	mm_hold(&e->mm);
 }
 
-static void fork_parent(void)
+void gw_release(struct gw_engine *e)
 {
-	struct gw_engine *e = engine_self();
-
-	if (e)
-		gw_fork_parent(e);
+	mm_release(&e->mm);
 }
 
-static void fork_child(void)
+void gw_abandon(struct gw_engine *e)
 {
-	struct gw_engine *e = the_engine;
+	struct region r = e->region;
 
-	/* only if this fork went through fork_prepare() */
-	if (e && e->mm.forking)
-		gw_fork_child(e);
+	__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
+	region_release(&r);
 }
 
 static int watch_forks(void)
@@ -210,11 +215,17 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt)
 	return 0;
 }
 
+void gw_retire(struct gw_engine *e)
+{
+	e->retired = true;
+	__atomic_store_n(&the_engine, NULL, __ATOMIC_SEQ_CST);
+}
+
 int gw_stop(struct gw_engine *e)
 {
 	struct region r;
 
-	if (!e || e != engine_self())
+	if (!e || (e != engine_self() && !e->retired))
 		return -EINVAL;
 	gw_control_close(e);
 	jobs_end(e);

@@ -105,17 +105,17 @@ static int order_begin(struct tracee *t, const struct attached *a, uint64_t bloc
 }
 
 /* Wait until it is gone, and look what came of it. */
-static int order_wait(int pid, uint64_t block, struct attached *a)
+static int order_wait(const struct plan *p, uint64_t block, struct attached *a)
 {
 	uint64_t until = now_ns() + ENGINE_PATIENCE_NS;
 	uint32_t answered = DONOR_NONE;
 	int err;
 
 	for (;;) {
-		err = process_read(pid, block, a, sizeof(*a));
+		err = memory_read(p->mem, block, a, sizeof(*a));
 		if (err || !a->tid)
 			return err ? err : a->error;
-		donor_answer(pid, block, a, &answered);
+		donor_answer(p->pid, block, a, &answered);
 		if (now_ns() > until)
 			return -ETIMEDOUT;
 		usleep(500);
@@ -152,7 +152,7 @@ static int turn_take(int pid, char *why)
 	return why_say(why, -EBUSY, "is being attached to or detached from by another godwit: try again");
 }
 
-/* ---- attach ---- */
+/* ---- what both have ---- */
 
 static void pause_note(struct attach_result *res, uint64_t ns)
 {
@@ -166,15 +166,37 @@ static int count_thread(int tid, void *arg)
 	return 0;
 }
 
+/* With the thread stopped, before it makes any call. */
+static int rights_examine(const struct tracee *t, char *why)
+{
+	const char *name = "";
+	int err = seccomp_examine(t, &name);
+
+	if (err == -EPERM)
+		return why_say(why, err, "has a seccomp filter, which only root may look at: run godwit as root");
+	if (err == -ENOTSUP)
+		snprintf(why, ATTACH_WHY, "has a seccomp filter that does not let the engine call %s()", name);
+	else if (err)
+		why_errno(why, err, "its seccomp filter cannot be read");
+	return err;
+}
+
 static int stop(struct tracee *t, struct plan *p, char *why)
 {
-	int err = tracee_stop(t, p->pid, &p->gadgets, &p->hurry);
+	int err = tracee_stop(t, p->pid, &p->gadgets, p->mem, &p->hurry);
 
 	if (err == -EBUSY)
 		return why_say(why, err,
-			       "has no thread that can be stopped: all wait in the kernel (as in vfork()), or have no "
-			       "room on their stacks: try again");
-	return err ? examine_ptrace(p->pid, err, why) : 0;
+			       "has no thread that can be stopped and make calls: all wait in the kernel (as in "
+			       "vfork()), or have small stacks or other code: try again");
+	if (err == -ESTALE)
+		return why_say(why, err, "has become another program meanwhile: try again");
+	if (err)
+		return examine_ptrace(p->pid, err, why);
+	err = rights_examine(t, why);
+	if (err)
+		tracee_release(t);
+	return err;
 }
 
 /* With the thread stopped: everything until the image's own thread runs. */
@@ -197,6 +219,8 @@ static int image_begin(struct tracee *t, struct plan *p, const struct attach_opt
 /* What the engine said when it could not start. */
 static int start_failed(int err, char *why)
 {
+	if (err == -ESRCH)
+		return why_say(why, err, "has ended, or become another program, meanwhile");
 	if (err == -EPERM)
 		return why_say(why, err, "has no rights to full-mode userfaultfd: run 'godwit check' as its user");
 	if (err == -ETIMEDOUT)
@@ -207,7 +231,7 @@ static int start_failed(int err, char *why)
 static int remove_image(struct plan *p, uint64_t base, uint64_t len, struct attach_result *res, char *why)
 {
 	struct tracee t;
-	int err = outside_wait(p->pid, &p->gadgets, base, base + len);
+	int err = outside_wait(p->pid, base, base + len);
 
 	if (err)
 		return why_say(why, err,
@@ -218,75 +242,6 @@ static int remove_image(struct plan *p, uint64_t base, uint64_t len, struct atta
 	err = image_unmap(&t, base, len);
 	pause_note(res, tracee_release(&t));
 	return err ? why_errno(why, err, "the engine's memory cannot be given back") : 0;
-}
-
-/* With the thread stopped, before it makes any call. */
-static int rights_examine(const struct tracee *t, char *why)
-{
-	const char *name = "";
-	int err = seccomp_examine(t, &name);
-
-	if (err == -EPERM)
-		return why_say(why, err, "has a seccomp filter, which only root may look at: run godwit as root");
-	if (err == -ENOTSUP)
-		snprintf(why, ATTACH_WHY, "has a seccomp filter that does not let the engine call %s()", name);
-	else if (err)
-		why_errno(why, err, "its seccomp filter cannot be read");
-	return err;
-}
-
-static int attach_planned(struct plan *p, const struct attach_options *opt, struct attach_result *res, char *why)
-{
-	struct attached a;
-	struct tracee t;
-	uint64_t base = 0;
-	char ignored[ATTACH_WHY];
-	int err = stop(&t, p, why);
-
-	if (err)
-		return err;
-	err = rights_examine(&t, why);
-	if (!err) {
-		err = image_begin(&t, p, opt, &base);
-		if (err)
-			why_errno(why, err, "cannot put the engine there");
-	}
-	pause_note(res, tracee_release(&t));
-	if (err)
-		return err;
-	err = order_wait(p->pid, base + PAGE + p->image.len, &a);
-	if (!err)
-		return 0;
-	start_failed(err, why);
-	if (err != -ETIMEDOUT)
-		remove_image(p, base, p->len, res, ignored);
-	return err;
-}
-
-int attach_process(int pid, const struct attach_options *opt, struct attach_result *res, char *why)
-{
-	struct plan p = { .pid = pid };
-	uint64_t since = now_ns();
-	int turn = turn_take(pid, why), err;
-
-	*res = (struct attach_result){ .threads = 0 };
-	if (turn < 0)
-		return turn;
-	hurry_ready(&p.hurry);
-	err = examine(pid, why);
-	if (!err && strlen(opt->nodes) >= ATTACHED_NODES)
-		err = why_say(why, -E2BIG, "would get too long a list of nodes");
-	if (!err)
-		err = plan_make(&p, opt->library, why);
-	if (!err)
-		err = attach_planned(&p, opt, res, why);
-	res->hooks = p.nr_slots;
-	process_threads(pid, count_thread, &res->threads);
-	hurry_end(&p.hurry);
-	plan_free(&p);
-	close(turn);
-	res->total_ns = now_ns() - since;
-	return err;
 }
 
 /* ---- detach ---- */
@@ -309,22 +264,10 @@ static int image_find(int pid, const struct maps *maps, uint64_t *block, struct 
 	return -ENOENT;
 }
 
-bool attach_is_attached(int pid)
-{
-	struct attached a;
-	struct maps maps;
-	uint64_t block;
-	bool is = false;
-
-	if (!maps_load(&maps, pid)) {
-		is = !image_find(pid, &maps, &block, &a);
-		maps_free(&maps);
-	}
-	return is;
-}
-
 static int end_failed(int err, char *why)
 {
+	if (err == -ESRCH)
+		return why_say(why, err, "has ended, or become another program, meanwhile");
 	if (err == -EBUSY)
 		return why_say(why, err,
 			       "has calls under way in the engine that do not end (mremap, fork ...): try again");
@@ -344,7 +287,7 @@ static int engine_end(struct plan *p, uint64_t block, struct attached *a, struct
 	pause_note(res, tracee_release(&t));
 	if (err)
 		return why_errno(why, err, "cannot begin to end the engine");
-	err = order_wait(p->pid, block, a);
+	err = order_wait(p, block, a);
 	return err ? end_failed(err, why) : 0;
 }
 
@@ -360,48 +303,123 @@ static int detach_planned(struct plan *p, struct attach_result *res, char *why)
 		return why_say(why, err, "was attached to by another version: use the godwit that did");
 	if (err)
 		return why_errno(why, err, "the engine's memory cannot be read");
-	if (a.tid)
+	if (a.tid && a.pid == (uint32_t)p->pid)
 		return why_say(why, -EBUSY, "is just being attached to or detached from: try again");
 	res->hooks = a.nr_slots;
 	err = engine_end(p, block, &a, res, why);
 	return err ? err : remove_image(p, a.image, a.image_len, res, why);
 }
 
-/* What attaching found out then; here it is only about what may have changed. */
-static int detach_examine(int pid, char *why)
-{
-	char ignored[ATTACH_WHY];
-	int err = examine(pid, ignored);
+/* ---- attach ---- */
 
-	if (err && err != -EALREADY)
-		snprintf(why, ATTACH_WHY, "%s", ignored);
-	return err == -EALREADY ? 0 : err;
+static int attach_planned(struct plan *p, const struct attach_options *opt, struct attach_result *res, char *why)
+{
+	struct attached a;
+	struct tracee t;
+	uint64_t base = 0;
+	char ignored[ATTACH_WHY];
+	int err = stop(&t, p, why);
+
+	if (err)
+		return err;
+	err = image_begin(&t, p, opt, &base);
+	pause_note(res, tracee_release(&t));
+	if (err)
+		return why_errno(why, err, "cannot put the engine there");
+	err = order_wait(p, base + PAGE + p->image.len, &a);
+	if (!err)
+		return 0;
+	start_failed(err, why);
+	if (err != -ETIMEDOUT && err != -ESRCH && remove_image(p, base, p->len, res, ignored))
+		strncat(why, " (its memory stays: run 'godwit detach')", ATTACH_WHY - strlen(why) - 1);
+	return err;
+}
+
+/*
+ * An image whose engine has not begun, or ended, or is the one of the process that this one was forked from, gives its
+ * place to a new one.
+ */
+static int left_behind(struct plan *p, struct attach_result *res, char *why)
+{
+	struct attached a;
+	uint64_t block;
+	int err = image_find(p->pid, &p->maps, &block, &a);
+
+	if (err == -ENOENT)
+		return 0;
+	if (!err && a.running && a.pid == (uint32_t)p->pid)
+		return why_say(why, -EALREADY, "is attached to already");
+	err = detach_planned(p, res, why);
+	if (!err) {
+		maps_free(&p->maps);
+		err = maps_load(&p->maps, p->pid);
+	}
+	return err;
+}
+
+/* ---- the two ways ---- */
+
+/* plan_free() also after an error. */
+static int begin(struct plan *p, int pid, char *why)
+{
+	int err;
+
+	*p = (struct plan){ .pid = pid, .mem = -1, .hurry.line = -1 };
+	p->turn = turn_take(pid, why);
+	if (p->turn < 0)
+		return p->turn;
+	err = examine(pid, why);
+	if (err)
+		return err;
+	p->mem = memory_open(pid);
+	if (p->mem < 0)
+		return examine_ptrace(pid, p->mem, why);
+	hurry_ready(&p->hurry);
+	err = maps_load(&p->maps, pid);
+	return err ? why_errno(why, err, "its mappings cannot be read") : 0;
+}
+
+static void finish(struct plan *p, struct attach_result *res)
+{
+	process_threads(p->pid, count_thread, &res->threads);
+	hurry_end(&p->hurry);
+	plan_free(p);
+	res->total_ns = now_ns() - res->total_ns;
+}
+
+int attach_process(int pid, const struct attach_options *opt, struct attach_result *res, char *why)
+{
+	struct plan p;
+	int err;
+
+	*res = (struct attach_result){ .total_ns = now_ns() };
+	err = begin(&p, pid, why);
+	if (!err && strlen(opt->nodes) >= ATTACHED_NODES)
+		err = why_say(why, -E2BIG, "would get too long a list of nodes");
+	if (!err)
+		err = plan_gadgets(&p, why);
+	if (!err)
+		err = left_behind(&p, res, why);
+	if (!err)
+		err = plan_make(&p, opt->library, why);
+	if (!err)
+		err = attach_planned(&p, opt, res, why);
+	res->hooks = p.nr_slots;
+	finish(&p, res);
+	return err;
 }
 
 int detach_process(int pid, struct attach_result *res, char *why)
 {
-	struct plan p = { .pid = pid };
-	uint64_t since = now_ns();
-	int turn = turn_take(pid, why), err;
+	struct plan p;
+	int err;
 
-	*res = (struct attach_result){ .threads = 0 };
-	if (turn < 0)
-		return turn;
-	hurry_ready(&p.hurry);
-	err = detach_examine(pid, why);
-	if (!err) {
-		err = maps_load(&p.maps, pid);
-		if (err)
-			why_errno(why, err, "its mappings cannot be read");
-	}
-	if (!err && gadgets_find(&p.maps, pid, &p.gadgets))
-		err = why_say(why, -EALREADY, "was not attached to");
+	*res = (struct attach_result){ .total_ns = now_ns() };
+	err = begin(&p, pid, why);
+	if (!err)
+		err = plan_gadgets(&p, why);
 	if (!err)
 		err = detach_planned(&p, res, why);
-	process_threads(pid, count_thread, &res->threads);
-	hurry_end(&p.hurry);
-	plan_free(&p);
-	close(turn);
-	res->total_ns = now_ns() - since;
+	finish(&p, res);
 	return err;
 }

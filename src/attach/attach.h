@@ -41,7 +41,4 @@ struct attach_result {
 int attach_process(int pid, const struct attach_options *opt, struct attach_result *res, char *why);
 int detach_process(int pid, struct attach_result *res, char *why);
 
-/* Is an image of ours in the process? */
-bool attach_is_attached(int pid);
-
 #endif

@@ -21,15 +21,17 @@
 #define PIDFD_OF_THREAD O_EXCL /* PIDFD_THREAD, Linux 6.9 */
 
 /* The engine's threads have a table of descriptors of their own. */
-static int thread_fd(const struct attached *a)
+static int thread_fd(int pid, const struct attached *a)
 {
-	int thread = (int)syscall(SYS_pidfd_open, a->donor_tid, PIDFD_OF_THREAD), fd;
+	int thread = (int)syscall(SYS_pidfd_open, a->donor_tid, PIDFD_OF_THREAD), fd = -EPERM;
 
 	if (thread < 0)
 		return -errno;
-	fd = (int)syscall(SYS_pidfd_getfd, thread, a->donor_fd, 0);
-	if (fd < 0)
-		fd = -errno;
+	/* the process says which thread it is: it may be no other's */
+	if (process_thread_state(pid, (int)a->donor_tid)) {
+		fd = (int)syscall(SYS_pidfd_getfd, thread, a->donor_fd, 0);
+		fd = fd < 0 ? -errno : fd;
+	}
 	close(thread);
 	return fd;
 }
@@ -52,13 +54,13 @@ static int send_fd(int socket, int fd)
 	return sendmsg(socket, &msg, MSG_NOSIGNAL) == 1 ? 0 : -errno;
 }
 
-static int send_device(const struct attached *a)
+static int send_device(int pid, const struct attached *a)
 {
 	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), socket, err;
 
 	if (dev < 0)
 		return -errno;
-	socket = thread_fd(a);
+	socket = thread_fd(pid, a);
 	err = socket < 0 ? socket : send_fd(socket, dev);
 	if (socket >= 0)
 		close(socket);
@@ -66,10 +68,10 @@ static int send_device(const struct attached *a)
 	return err;
 }
 
-static int agree(const struct attached *a, uint64_t *have)
+static int agree(int pid, const struct attached *a, uint64_t *have)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = a->donor_features };
-	int fd = thread_fd(a), err;
+	int fd = thread_fd(pid, a), err;
 
 	if (fd < 0)
 		return fd;
@@ -88,13 +90,13 @@ void donor_answer(int pid, uint64_t block, const struct attached *a, uint32_t *a
 {
 	uint64_t have = 0;
 
-	if (a->donor == *answered)
+	if (a->donor != *answered + 1 || a->donor > DONOR_OPEN)
 		return;
 	*answered = a->donor;
-	if (a->donor == DONOR_WANTED && send_device(a)) {
+	if (a->donor == DONOR_WANTED && send_device(pid, a)) {
 		tell(pid, block, DONOR_REFUSED); /* what is sent is answer enough */
 	} else if (a->donor == DONOR_OPEN) {
-		int err = agree(a, &have);
+		int err = agree(pid, a, &have);
 
 		process_write(pid, block + offsetof(struct attached, donor_features), &have, sizeof(have));
 		tell(pid, block, err ? DONOR_REFUSED : DONOR_DONE);

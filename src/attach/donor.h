@@ -5,7 +5,7 @@
 
 #include "control/attached.h"
 
-/* Do what the block asks for now, if it is another step than was answered last (0 at first). */
+/* Do what the block asks for now, if it is the step after the one that was answered last (0 at first). */
 void donor_answer(int pid, uint64_t block, const struct attached *a, uint32_t *answered);
 
 #endif

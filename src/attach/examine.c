@@ -131,8 +131,6 @@ int examine(int pid, char *why)
 		err = examine_binary(pid, why);
 	if (err == -EPERM)
 		err = examine_ptrace(pid, err, why);
-	if (!err && attach_is_attached(pid))
-		err = say(why, -EALREADY, "is attached to already");
 	free(status);
 	return err;
 }

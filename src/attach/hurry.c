@@ -8,21 +8,13 @@
 #include "attach/hurry.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* As the kernel has had it since 3.14; libc has no words for it. */
-struct attributes {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
 
 struct charge {
 	int tid; /* 0: all is well */
@@ -58,16 +50,23 @@ static _Noreturn void guard(int line)
 	_exit(0);
 }
 
+static bool may_hurry(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2] = { { 0 } };
+
+	return syscall(SYS_capget, &head, caps) == 0 && caps[0].effective >> CAP_SYS_NICE & 1;
+}
+
 void hurry_ready(struct hurry *h)
 {
 	struct attributes own;
 	int line[2];
 
 	*h = (struct hurry){ .line = -1 };
-	/* not permitted: there is nothing to guard */
-	if (!attributes_get(0, &own) || own.policy != SCHED_OTHER || !hasten(0))
+	/* who has a limit that permits it may not take it back: it has to be a right */
+	if (!may_hurry() || !attributes_get(0, &own) || own.policy != SCHED_OTHER)
 		return;
-	attributes_set(0, &own);
 	if (pipe2(line, O_CLOEXEC) != 0)
 		return;
 	h->guardian = fork();
@@ -91,7 +90,7 @@ void hurry_begin(struct hurry *h, int tid)
 		return;
 	if (write(h->line, &charge, sizeof(charge)) != (ssize_t)sizeof(charge))
 		return;
-	h->was_nice = charge.was.nice;
+	h->was = charge.was;
 	h->tid = tid;
 	hasten(tid);
 	param.sched_priority = 1;
@@ -100,13 +99,12 @@ void hurry_begin(struct hurry *h, int tid)
 
 void hurry_rest(struct hurry *h)
 {
-	struct attributes was = { .policy = SCHED_OTHER, .nice = h->was_nice };
 	struct charge none = { .tid = 0 };
 	struct sched_param param = { .sched_priority = 0 };
 
 	if (!h->tid)
 		return;
-	attributes_set(h->tid, &was);
+	attributes_set(h->tid, &h->was);
 	h->tid = 0;
 	if (write(h->line, &none, sizeof(none)) != (ssize_t)sizeof(none))
 		hurry_end(h);

@@ -13,7 +13,7 @@
 
 #define OBJECTS_MOST 4096U
 #define SYMBOLS_MOST (4U << 20)
-#define TABLE_MOST (256UL << 20)
+#define TABLES_MOST (512UL << 20) /* all together: what a process says of itself may be anything */
 
 /* What of a dynamic section is of use; 0: not there. */
 struct dynamic {
@@ -65,12 +65,13 @@ static int dynamic_read(int pid, uint64_t at, uint64_t base, struct dynamic *d)
 
 /* ---- one object ---- */
 
-static void *table_read(int pid, uint64_t at, uint64_t len)
+static void *table_read(int pid, uint64_t at, uint64_t len, uint64_t *budget)
 {
 	void *table;
 
-	if (!at || !len || len > TABLE_MOST)
+	if (!at || !len || len > *budget)
 		return NULL;
+	*budget -= len;
 	table = malloc(len);
 	if (table && process_read(pid, at, table, len)) {
 		free(table);
@@ -80,7 +81,7 @@ static void *table_read(int pid, uint64_t at, uint64_t len)
 }
 
 /* The number of symbols: nothing says it but the tables that find them. */
-static uint32_t symbols_by_gnu_hash(int pid, uint64_t at)
+static uint32_t symbols_by_gnu_hash(int pid, uint64_t at, uint64_t *budget)
 {
 	uint32_t head[4], last = 0, chain, *bucket; /* buckets, first symbol, words of the filter, shift */
 	uint64_t buckets, chains;
@@ -89,12 +90,12 @@ static uint32_t symbols_by_gnu_hash(int pid, uint64_t at)
 		return 0;
 	buckets = at + sizeof(head) + head[2] * 8UL;
 	chains = buckets + head[0] * 4UL;
-	bucket = table_read(pid, buckets, head[0] * 4UL);
+	bucket = table_read(pid, buckets, head[0] * 4UL, budget);
 	for (uint32_t i = 0; bucket && i < head[0]; i++)
 		last = bucket[i] > last ? bucket[i] : last;
 	free(bucket);
 	if (last < head[1])
-		return head[1];
+		return head[1] < SYMBOLS_MOST ? head[1] : 0;
 	do {
 		if (process_read(pid, chains + (last - head[1]) * 4UL, &chain, sizeof(chain)))
 			return 0;
@@ -103,12 +104,12 @@ static uint32_t symbols_by_gnu_hash(int pid, uint64_t at)
 	return last;
 }
 
-static uint32_t symbols_count(int pid, const struct dynamic *d)
+static uint32_t symbols_count(int pid, const struct dynamic *d, uint64_t *budget)
 {
 	uint32_t head[2] = { 0 };
 
 	if (d->gnu_hash)
-		return symbols_by_gnu_hash(pid, d->gnu_hash);
+		return symbols_by_gnu_hash(pid, d->gnu_hash, budget);
 	if (d->hash && process_read(pid, d->hash, head, sizeof(head)))
 		return 0;
 	return head[1] < SYMBOLS_MOST ? head[1] : 0;
@@ -127,7 +128,7 @@ static uint32_t symbols_named(const struct object *o)
 	return nr;
 }
 
-static int object_load(int pid, uint64_t dynamic, struct object *o)
+static int object_load(int pid, uint64_t dynamic, struct object *o, uint64_t *budget)
 {
 	struct dynamic d;
 	int err = dynamic_read(pid, dynamic, o->base, &d);
@@ -137,15 +138,15 @@ static int object_load(int pid, uint64_t dynamic, struct object *o)
 	if (!d.symtab || !d.strtab)
 		return 0;
 	if (d.jmprel && d.pltrel == DT_RELA) {
-		o->plt = table_read(pid, d.jmprel, d.pltrelsz);
+		o->plt = table_read(pid, d.jmprel, d.pltrelsz, budget);
 		o->nr_plt = o->plt ? (uint32_t)(d.pltrelsz / sizeof(Elf64_Rela)) : 0;
 	}
-	o->nr_sym = symbols_count(pid, &d);
+	o->nr_sym = symbols_count(pid, &d, budget);
 	o->nr_sym = symbols_named(o);
 	o->str_len = d.strsz;
-	o->str = table_read(pid, d.strtab, d.strsz);
-	o->sym = table_read(pid, d.symtab, o->nr_sym * sizeof(Elf64_Sym));
-	o->version = d.versym ? table_read(pid, d.versym, o->nr_sym * 2UL) : NULL;
+	o->str = table_read(pid, d.strtab, d.strsz, budget);
+	o->sym = table_read(pid, d.symtab, o->nr_sym * sizeof(Elf64_Sym), budget);
+	o->version = d.versym ? table_read(pid, d.versym, o->nr_sym * 2UL, budget) : NULL;
 	if (o->nr_sym && (!o->str || !o->sym || o->str[o->str_len - 1]))
 		return -ENOEXEC;
 	return 0;
@@ -206,7 +207,7 @@ static int debug_find(int pid, struct r_debug *debug)
 	return err ? err : debug->r_state != RT_CONSISTENT || !debug->r_map ? -EAGAIN : 0;
 }
 
-static int object_add(struct objects *o, int pid, const struct link_map *map)
+static int object_add(struct objects *o, int pid, const struct link_map *map, uint64_t *budget)
 {
 	struct object *more = realloc(o->object, (o->nr + 1) * sizeof(*more)), *new;
 	int err;
@@ -218,7 +219,7 @@ static int object_add(struct objects *o, int pid, const struct link_map *map)
 	*new = (struct object){ .base = map->l_addr };
 	err = map->l_name ? process_read_text(pid, (uint64_t)map->l_name, new->name, sizeof(new->name)) : 0;
 	if (!err)
-		err = object_load(pid, (uint64_t)map->l_ld, new);
+		err = object_load(pid, (uint64_t)map->l_ld, new, budget);
 	if (err == -ENOEXEC)
 		strcpy(o->broken, new->name);
 	return err;
@@ -226,7 +227,8 @@ static int object_add(struct objects *o, int pid, const struct link_map *map)
 
 int objects_load(struct objects *o, int pid)
 {
-	struct r_debug debug;
+	struct r_debug debug = { .r_map = NULL };
+	uint64_t budget = TABLES_MOST;
 	struct link_map map;
 	int err;
 
@@ -235,14 +237,13 @@ int objects_load(struct objects *o, int pid)
 	for (uint64_t at = (uint64_t)debug.r_map; !err && at && o->nr < OBJECTS_MOST; at = (uint64_t)map.l_next) {
 		err = process_read(pid, at, &map, sizeof(map));
 		if (!err)
-			err = object_add(o, pid, &map);
+			err = object_add(o, pid, &map, &budget);
 	}
 	/* what is being unloaded at this moment cannot be read */
 	if (err == -EFAULT)
 		err = -EAGAIN;
 	if (err)
-		for (uint32_t i = 0; i < o->nr; i++)
-			object_free(&o->object[i]);
+		objects_free(o);
 	return err;
 }
 
@@ -251,7 +252,8 @@ void objects_free(struct objects *o)
 	for (uint32_t i = 0; i < o->nr; i++)
 		object_free(&o->object[i]);
 	free(o->object);
-	*o = (struct objects){ .nr = 0 };
+	o->object = NULL;
+	o->nr = 0;
 }
 
 /* ---- symbols ---- */

@@ -3,8 +3,7 @@
 /*
  * Nobody calls into the image any more, and whoever is in a call there is counted by it. What the count does not see
  * are the few instructions before it is raised and after it is lowered: there a thread is for a moment, or for as long
- * as a signal handler takes that has interrupted it there. The kernel's record of that lies on the thread's stack, and
- * begins with the address of the code that returns from a handler.
+ * as a signal handler takes that has interrupted it there. The kernel's record of that lies on the thread's stack.
  */
 #include "attach/outside.h"
 
@@ -17,14 +16,15 @@
 #include <unistd.h>
 
 #define STACK_MOST (1UL << 20)
-#define RECORD_IP 22 /* words from the record's first to the instruction pointer in it */
+#define PAGE_BYTES 4096UL
+#define CODE_SEGMENT 0x33 /* of 64-bit programs */
 #define TRIES 2000
 #define PAUSE_US 1000
+#define STOP_TRIES 10000
+#define STOP_PAUSE_US 100
 
 struct look {
 	int pid;
-	const struct gadgets *gadgets;
-	const struct maps *maps;
 	uint64_t start, end;
 };
 
@@ -53,6 +53,19 @@ static int where_waiting(int pid, int tid, uint64_t *sp, uint64_t *ip)
 	return err;
 }
 
+/* -EBUSY: it does not stop; it goes on when this command ends. */
+static int wait_stop(int tid, int *status)
+{
+	for (int i = 0; i < STOP_TRIES; i++) {
+		pid_t got = waitpid(tid, status, __WALL | WNOHANG);
+
+		if (got)
+			return got == tid && WIFSTOPPED(*status) ? 0 : -ESRCH;
+		usleep(STOP_PAUSE_US);
+	}
+	return -EBUSY;
+}
+
 /* Of one that runs: it is stopped for it. */
 static int where_running(int tid, uint64_t *sp, uint64_t *ip)
 {
@@ -63,9 +76,8 @@ static int where_running(int tid, uint64_t *sp, uint64_t *ip)
 		return -errno;
 	err = ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) != 0 ? -errno : 0;
 	while (!err) {
-		if (waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
-			return -ESRCH;
-		if (status >> 16 == PTRACE_EVENT_STOP)
+		err = wait_stop(tid, &status);
+		if (err || status >> 16 == PTRACE_EVENT_STOP)
 			break;
 		/* a signal on its way: it is the thread's */
 		err = ptrace(PTRACE_CONT, tid, NULL, (void *)(long)WSTOPSIG(status)) != 0 ? -errno : 0;
@@ -74,21 +86,36 @@ static int where_running(int tid, uint64_t *sp, uint64_t *ip)
 		err = ptrace(PTRACE_GETREGS, tid, NULL, &r) != 0 ? -errno : 0;
 	*sp = r.rsp;
 	*ip = r.rip;
-	ptrace(PTRACE_DETACH, tid, NULL, NULL);
+	if (err != -EBUSY)
+		ptrace(PTRACE_DETACH, tid, NULL, NULL);
 	return err;
 }
 
-static bool record_within(const struct look *l, uint64_t sp)
+/* The instruction pointer in such a record, its flags and its code segment follow each other. */
+static bool is_record(const struct look *l, const uint64_t *word)
 {
-	const struct map *stack = maps_at(l->maps, sp);
-	uint64_t len = stack ? stack->end - (sp & ~7ULL) : 0, *word;
-	bool found = false;
+	return within(l, word[0]) && word[1] < 1UL << 22 && (word[1] & 2) && (word[2] & 0xffff) == CODE_SEGMENT;
+}
 
-	len = len < STACK_MOST ? len : STACK_MOST;
-	word = len ? malloc(len) : NULL;
-	if (word && !process_read(l->pid, sp & ~7ULL, word, len))
-		for (uint64_t i = 0; i + RECORD_IP < len / 8 && !found; i++)
-			found = word[i] == l->gadgets->sigreturn && within(l, word[i + RECORD_IP]);
+/* 1: there is such a record above the stack pointer; what cannot be read ends the stack. */
+static int record_within(const struct look *l, uint64_t sp)
+{
+	uint64_t *word = malloc(STACK_MOST), nr = 0;
+	int found = 0;
+
+	if (!word)
+		return -ENOMEM;
+	sp &= ~7ULL;
+	while (nr < STACK_MOST / 8) {
+		uint64_t step = (PAGE_BYTES - (sp + nr * 8) % PAGE_BYTES) / 8;
+
+		step = step < STACK_MOST / 8 - nr ? step : STACK_MOST / 8 - nr;
+		if (process_read(l->pid, sp + nr * 8, word + nr, step * 8))
+			break;
+		nr += step;
+	}
+	for (uint64_t i = 0; i + 2 < nr && !found; i++)
+		found = is_record(l, word + i);
 	free(word);
 	return found;
 }
@@ -108,24 +135,18 @@ static int thread_within(int tid, void *arg)
 		err = where_running(tid, &sp, &ip);
 	if (err)
 		return err == -ESRCH ? 0 : err;
-	return within(l, ip) || record_within(l, sp);
+	return within(l, ip) ? 1 : record_within(l, sp);
 }
 
-int outside_wait(int pid, const struct gadgets *g, uint64_t start, uint64_t end)
+int outside_wait(int pid, uint64_t start, uint64_t end)
 {
-	struct look l = { .pid = pid, .gadgets = g, .start = start, .end = end };
-	struct maps maps;
-	int err = maps_load(&maps, pid);
+	struct look l = { .pid = pid, .start = start, .end = end };
+	int err = 1;
 
-	if (err)
-		return err;
-	l.maps = &maps;
-	for (int i = 0; i < TRIES; i++) {
+	for (int i = 0; i < TRIES && err > 0; i++) {
 		err = process_threads(pid, thread_within, &l);
-		if (err <= 0)
-			break;
-		usleep(PAUSE_US);
+		if (err > 0)
+			usleep(PAUSE_US);
 	}
-	maps_free(&maps);
 	return err > 0 ? -EBUSY : err;
 }

@@ -6,6 +6,6 @@
 #include "attach/tracee.h"
 
 /* Wait a little until none is. 0; -EBUSY: one stays; -ESRCH, -EPERM. */
-int outside_wait(int pid, const struct gadgets *g, uint64_t start, uint64_t end);
+int outside_wait(int pid, uint64_t start, uint64_t end);
 
 #endif

@@ -25,6 +25,14 @@ int why_errno(char *why, int err, const char *what)
 	return err;
 }
 
+static bool maps_interpreted(const struct maps *maps)
+{
+	for (size_t i = 0; i < maps->nr; i++)
+		if (strstr(maps->map[i].name, "/ld-") || strstr(maps->map[i].name, "/ld."))
+			return true;
+	return false;
+}
+
 void plan_free(struct plan *p)
 {
 	maps_free(&p->maps);
@@ -34,6 +42,10 @@ void plan_free(struct plan *p)
 	free(p->slot);
 	free(p->slot_hook);
 	free(p->tail);
+	if (p->mem >= 0)
+		close(p->mem);
+	if (p->turn >= 0)
+		close(p->turn);
 }
 
 static const struct attached_hook *hook_get(const struct plan *p, uint64_t nth)
@@ -61,12 +73,15 @@ static int plan_next(struct plan *p)
 	return 0;
 }
 
-/* Not if another library than libc has put something before it already, nor if the object has a function of its own. */
-static bool slot_is_libcs(const struct plan *p, const struct object *o, uint64_t value, uint64_t next)
+/*
+ * libc's own, or, until the first call, a way to the linker in the object that the slot is of. Not if another library has
+ * put something before it already.
+ */
+static bool slot_is_libcs(const struct plan *p, const struct attached_slot *s, uint64_t next)
 {
-	const struct map *m = maps_at(&p->maps, value);
+	const struct map *to = maps_at(&p->maps, s->was), *of = maps_at(&p->maps, s->at);
 
-	return value == next || (m && strcmp(m->name, o->name[0] ? o->name : p->maps.map[0].name) == 0);
+	return s->was == next || (to && of && of->file && strcmp(to->name, of->name) == 0);
 }
 
 static int slot_plan(struct plan *p, const struct object *o, const Elf64_Rela *r)
@@ -84,7 +99,7 @@ static int slot_plan(struct plan *p, const struct object *o, const Elf64_Rela *r
 		return 0;
 	if (process_read(p->pid, s.at, &s.was, sizeof(s.was)))
 		return -EFAULT;
-	if (!slot_is_libcs(p, o, s.was, p->next[hook].addr))
+	if (!slot_is_libcs(p, &s, p->next[hook].addr))
 		return 0;
 	s.readonly = !m->writable;
 	p->slot_hook[p->nr_slots] = hook;
@@ -158,20 +173,25 @@ static int plan_image(struct plan *p, const char *library, char *why)
 	return err ? why_errno(why, err, library) : 0;
 }
 
+int plan_gadgets(struct plan *p, char *why)
+{
+	int err = gadgets_find(&p->maps, p->pid, &p->gadgets);
+
+	if (err != -ENOENT)
+		return err ? why_errno(why, err, "its code cannot be read") : 0;
+	if (maps_interpreted(&p->maps))
+		return why_say(why, -ENOTSUP, "has a libc that we do not know: no way to make system calls in it");
+	return why_say(why, -ENOTSUP, "is statically linked: '--via kernel' moves its pages");
+}
+
 int plan_make(struct plan *p, const char *library, char *why)
 {
-	int err = maps_load(&p->maps, p->pid);
+	int err = plan_objects(p, why);
 
-	if (err)
-		return why_errno(why, err, "its mappings cannot be read");
-	err = plan_objects(p, why);
 	if (!err)
 		err = plan_image(p, library, why);
 	if (err)
 		return err;
-	err = gadgets_find(&p->maps, p->pid, &p->gadgets);
-	if (err)
-		return why_say(why, -ENOTSUP, "its libc is none that we know: no way to make system calls in it");
 	err = plan_next(p);
 	if (!err)
 		err = plan_slots(p);

@@ -13,6 +13,8 @@
 
 struct plan {
 	int pid;
+	int turn; /* see attach.c */
+	int mem;  /* of the program that was looked at */
 	struct hurry hurry;
 	struct maps maps;
 	struct objects objects;
@@ -26,7 +28,8 @@ struct plan {
 	uint64_t tail_len, len; /* len: of the whole image */
 };
 
-/* As attach_process(); plan_free() also after an error. */
+/* These two as attach_process(), with .maps loaded. */
+int plan_gadgets(struct plan *p, char *why);
 int plan_make(struct plan *p, const char *library, char *why);
 void plan_free(struct plan *p);
 /* For an image at base, once it is placed there. */

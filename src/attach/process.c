@@ -159,6 +159,23 @@ int process_write(int pid, uint64_t addr, const void *buf, size_t len)
 	return nr == (ssize_t)len ? 0 : nr < 0 ? -errno : -EFAULT;
 }
 
+int memory_open(int pid)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 ? fd : errno == EACCES ? -EPERM : errno == ENOENT ? -ESRCH : -errno;
+}
+
+int memory_read(int mem, uint64_t addr, void *buf, size_t len)
+{
+	ssize_t nr = pread(mem, buf, len, (off_t)addr);
+
+	return nr == (ssize_t)len ? 0 : nr == 0 ? -ESRCH : -EFAULT;
+}
+
 int process_read_text(int pid, uint64_t addr, char *buf, size_t len)
 {
 	size_t used = 0;

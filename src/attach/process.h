@@ -26,6 +26,14 @@ const struct map *maps_at(const struct maps *m, uint64_t addr);
 /* All of it, or -EFAULT, -ESRCH, -EPERM. */
 int process_read(int pid, uint64_t addr, void *buf, size_t len);
 int process_write(int pid, uint64_t addr, const void *buf, size_t len);
+
+/*
+ * The memory that the process has now, by a descriptor: when the process has become another program it is no more, and
+ * -ESRCH. memory_open(): -EPERM, -ESRCH.
+ */
+int memory_open(int pid);
+int memory_read(int mem, uint64_t addr, void *buf, size_t len);
+
 /* A text of at most len - 1 bytes. */
 int process_read_text(int pid, uint64_t addr, char *buf, size_t len);
 

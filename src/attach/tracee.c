@@ -20,6 +20,7 @@
  */
 #include "attach/tracee.h"
 
+#include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <signal.h>
@@ -64,6 +65,12 @@ static void gadgets_in(const uint8_t *text, const struct map *m, struct gadgets 
 		g->sigreturn = m->start + (uint64_t)(at - text);
 }
 
+/* Which stays as long as the program does. */
+static bool is_libc(const char *name)
+{
+	return strstr(name, "/libc.so") || strstr(name, "/libc-2.") || strstr(name, "/ld-musl");
+}
+
 int gadgets_find(const struct maps *maps, int pid, struct gadgets *g)
 {
 	*g = (struct gadgets){ 0 };
@@ -72,7 +79,7 @@ int gadgets_find(const struct maps *maps, int pid, struct gadgets *g)
 			const struct map *m = &maps->map[i];
 			uint8_t *text;
 
-			if (!m->executable || !m->readable || !m->file || !!strstr(m->name, "/libc") != libc)
+			if (!m->executable || !m->readable || !m->file || is_libc(m->name) != libc)
 				continue;
 			text = malloc(m->end - m->start);
 			if (!text)
@@ -167,6 +174,22 @@ struct fp_software {
 	uint32_t size, padding[7];
 };
 
+#define FP_HEADER 512
+#define FP_LEAST (FP_HEADER + 64U)
+
+/* What follows the last component in use is not the thread's: the kernel takes no more than the thread has. */
+static uint32_t xstate_used(const uint8_t *buf, uint32_t len)
+{
+	uint32_t used = FP_LEAST, size, offset, ignored[2];
+	uint64_t components;
+
+	memcpy(&components, buf + FP_HEADER, sizeof(components));
+	for (unsigned i = 2; i < 63; i++)
+		if (components >> i & 1 && __get_cpuid_count(0xd, i, &size, &offset, &ignored[0], &ignored[1]))
+			used = offset + size > used ? offset + size : used;
+	return used < len ? used : len;
+}
+
 static int xstate_read(int tid, uint8_t *buf, uint32_t *len)
 {
 	struct iovec iov = { buf, XSTATE_MOST };
@@ -175,7 +198,7 @@ static int xstate_read(int tid, uint8_t *buf, uint32_t *len)
 
 	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_X86_XSTATE, &iov) != 0)
 		return -errno;
-	*len = (uint32_t)iov.iov_len;
+	*len = xstate_used(buf, (uint32_t)iov.iov_len);
 	memcpy(&sw.features, buf + FP_SOFTWARE, sizeof(sw.features)); /* the kernel puts them there */
 	sw.size = *len;
 	sw.extended_size = *len + (uint32_t)sizeof(magic2);
@@ -252,6 +275,84 @@ static int frame_write(struct tracee *t, const struct maps *maps)
 
 #define ALL_SIGNALS (~0ULL)
 
+/* The instructions are still where they were: it is the same program, and libc is there. */
+static bool same_program(const struct tracee *t)
+{
+	uint8_t call[sizeof(call_code)], back[sizeof(sigreturn_code)];
+
+	return !memory_read(t->mem, t->gadgets.call, call, sizeof(call)) &&
+	       !memory_read(t->mem, t->gadgets.sigreturn, back, sizeof(back)) &&
+	       memcmp(call, call_code, sizeof(call)) == 0 && memcmp(back, sigreturn_code, sizeof(back)) == 0;
+}
+
+/*
+ * Only below an ordinary stack there is room that nobody uses: the first thread's, or one that has the thread's control
+ * block at its end. Coroutines have small ones, side by side.
+ */
+static bool has_room(const struct tracee *t, const struct maps *maps)
+{
+	const struct map *stack = maps_at(maps, t->regs.rsp);
+
+	return stack && stack->writable &&
+	       (strcmp(stack->name, "[stack]") == 0 || (t->regs.fs_base > t->regs.rsp && t->regs.fs_base < stack->end));
+}
+
+#define CODE_64 0x33
+#define GET_RSEQ 0x420f	    /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
+#define GET_DISPATCH 0x4210 /* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, Linux 6.4 */
+
+/* Such a thread's system calls go to a handler of its own. */
+static bool dispatches(const struct tracee *t)
+{
+	struct {
+		uint64_t mode, offset, len, selector;
+	} config = { 0 };
+
+	return ptrace(GET_DISPATCH, t->tid, (void *)sizeof(config), &config) == 0 && config.mode;
+}
+
+struct rseq_config {
+	uint64_t area;
+	uint32_t size, signature, flags, pad;
+};
+
+struct rseq_section {
+	uint32_t version, flags;
+	uint64_t start, len, abort;
+};
+
+/*
+ * A restartable sequence that is interrupted is to begin anew; our calls end it without that. So the thread goes on where
+ * the kernel would have sent it.
+ */
+static int leave_sequence(struct tracee *t)
+{
+	struct rseq_config config;
+	struct rseq_section section;
+	uint64_t at = 0;
+	int err;
+
+	if (ptrace(GET_RSEQ, t->tid, (void *)sizeof(config), &config) <= 0 || !config.area)
+		return 0;
+	err = process_read(t->pid, config.area + 8, &at, sizeof(at));
+	if (err || !at)
+		return err;
+	err = process_read(t->pid, at, &section, sizeof(section));
+	if (!err && t->regs.rip - section.start < section.len)
+		t->regs.rip = section.abort;
+	return err;
+}
+
+/* -EINVAL: another thread may do. */
+static int fit_for_calls(struct tracee *t, const struct maps *maps)
+{
+	if (!same_program(t))
+		return -ESTALE;
+	if (t->regs.cs != CODE_64 || dispatches(t) || !has_room(t, maps) || leave_sequence(t))
+		return -EINVAL;
+	return 0;
+}
+
 /* From here on the thread puts itself right when we are gone; only then are its signals held up. */
 static int take_over(struct tracee *t)
 {
@@ -266,7 +367,9 @@ static int take_over(struct tracee *t)
 	err = maps_load(&maps, t->pid);
 	if (err)
 		return err;
-	err = frame_write(t, &maps);
+	err = fit_for_calls(t, &maps);
+	if (!err)
+		err = frame_write(t, &maps);
 	maps_free(&maps);
 	if (err)
 		return err;
@@ -343,22 +446,24 @@ static int try_threads(struct tracee *t, uint64_t until)
 	if (err)
 		return err == -ENOENT ? -ESRCH : err;
 	err = -EBUSY;
-	for (int i = 0; i < c.nr && err && err != -EPERM && err != -ETIMEDOUT; i++)
+	for (int i = 0; i < c.nr && err && err != -EPERM && err != -ETIMEDOUT && err != -ESTALE; i++)
 		err = try_thread(t, c.tid[i], until);
 	return err;
 }
 
-int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, struct hurry *hurry)
+int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, int mem, struct hurry *hurry)
 {
 	uint64_t until = now_ns() + PATIENCE_NS;
 	int err;
 
-	*t = (struct tracee){ .pid = pid, .gadgets = *g, .hurry = hurry };
-	while ((err = try_threads(t, until)) && err != -EPERM && err != -ESRCH && now_ns() < until)
+	*t = (struct tracee){ .pid = pid, .mem = mem, .gadgets = *g, .hurry = hurry };
+	while ((err = try_threads(t, until)) && err != -EPERM && err != -ESTALE && now_ns() < until)
 		usleep(2000);
 	if (!err)
 		return 0;
-	return err == -EPERM || (err == -ESRCH && !process_thread_state(pid, pid)) ? err : -EBUSY;
+	if (err == -ESRCH && process_thread_state(pid, pid))
+		err = -EBUSY; /* threads end faster than they can be asked */
+	return err == -EPERM || err == -ESTALE || err == -ESRCH ? err : -EBUSY;
 }
 
 /* ---- calls ---- */
@@ -366,20 +471,27 @@ int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, struct hurry
 #define CALL_STOP (SIGTRAP | 0x80)
 #define CALL_PATIENCE_NS 10000000000ULL
 
-/* To the next begin or end of a system call; a stop of the whole process that comes by holds when we have gone. */
+/*
+ * To the next begin or end of a system call. All signals but two are blocked: SIGSTOP is the process's, and holds when we
+ * have gone. Another can only be our call's own fault.
+ */
 static int step(struct tracee *t)
 {
-	int status;
+	int status, sig = 0;
 
-	do {
-		if (ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL) != 0)
+	for (;;) {
+		if (ptrace(PTRACE_SYSCALL, t->tid, NULL, (void *)(long)sig) != 0)
 			return -errno;
 		if (waitpid(t->tid, &status, __WALL) != t->tid || !WIFSTOPPED(status)) {
 			t->dead = true;
 			return -ESRCH;
 		}
-	} while (WSTOPSIG(status) != CALL_STOP);
-	return 0;
+		if (WSTOPSIG(status) == CALL_STOP)
+			return 0;
+		if (!is_trap_stop(status) && WSTOPSIG(status) != SIGSTOP)
+			return -EFAULT;
+		sig = is_trap_stop(status) ? 0 : WSTOPSIG(status);
+	}
 }
 
 long tracee_call(struct tracee *t, long nr, const long args[6])

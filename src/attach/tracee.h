@@ -17,6 +17,7 @@ struct gadgets {
 
 struct tracee {
 	int pid, tid;
+	int mem; /* of the process when it was looked at: see memory_open() */
 	struct gadgets gadgets;
 	struct user_regs_struct regs; /* as they were */
 	uint64_t mask;		      /* of signals, as it was */
@@ -30,10 +31,10 @@ struct tracee {
 int gadgets_find(const struct maps *maps, int pid, struct gadgets *g);
 
 /*
- * Stop one thread of the process, whichever can be. -EBUSY: none stopped within two seconds, or has room on its stack;
- * -EPERM, -ESRCH.
+ * Stop one thread of the process, one that can make calls for us. -EBUSY: none stopped within two seconds; -ESTALE: the
+ * process is another program by now; -EPERM, -ESRCH.
  */
-int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, struct hurry *hurry);
+int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, int mem, struct hurry *hurry);
 /* What the system call returned; -ESRCH also when the process died of something else. */
 long tracee_call(struct tracee *t, long nr, const long args[6]);
 /* Let the thread go on as if nothing had been. Returns how long it stood, in ns. */

@@ -75,7 +75,8 @@ static int attach(const struct cli_args *args)
 		return CLI_FAILED;
 	if (has)
 		return say_error("PID %d has an engine already", pid);
-	process_runtime_dir(pid, dir, sizeof(dir));
+	if (!process_runtime_dir(pid, dir, sizeof(dir)))
+		dir[0] = '\0';
 	signals_hold(true);
 	err = attach_process(pid,
 			     &(struct attach_options){ .library = engine,

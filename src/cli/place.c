@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ENVIRON_MAX (256 << 10)
@@ -98,15 +99,24 @@ static int place_add(struct place *places, int nr, const char *xdg, unsigned int
 	return place_add_below(places, nr, "", xdg, uid);
 }
 
+/* Another mount namespace, or another root directory. */
+static bool has_other_files(int pid)
+{
+	char name[64], its[64] = "", ours[64] = "";
+	struct stat st, own;
+
+	snprintf(name, sizeof(name), "/proc/%d/ns/mnt", pid);
+	if (readlink(name, its, sizeof(its) - 1) < 0 || readlink("/proc/self/ns/mnt", ours, sizeof(ours) - 1) < 0)
+		return false;
+	snprintf(name, sizeof(name), "/proc/%d/root", pid);
+	return strcmp(its, ours) != 0 ||
+	       (stat(name, &st) == 0 && stat("/", &own) == 0 && (st.st_dev != own.st_dev || st.st_ino != own.st_ino));
+}
+
 /* Where a process's file tree is, if it is not ours; else "". */
 static const char *process_root(int pid, char *buf, size_t len)
 {
-	char its[64] = "", ours[64] = "";
-	ssize_t nr;
-
-	snprintf(buf, len, "/proc/%d/ns/mnt", pid);
-	nr = readlink(buf, its, sizeof(its) - 1);
-	if (nr < 0 || readlink("/proc/self/ns/mnt", ours, sizeof(ours) - 1) < 0 || strcmp(its, ours) == 0)
+	if (!has_other_files(pid))
 		return "";
 	snprintf(buf, len, "/proc/%d/root", pid);
 	return buf;

@@ -70,12 +70,13 @@ struct attached {
 	uint64_t entry, stack_top; /* for a thread of the image's own */
 	uint32_t order;		   /* enum attached_order */
 	uint32_t running;	   /* 1: the engine is up */
+	uint32_t pid;		   /* where it began: a forked child has the image, and no engine */
 	int32_t error;		   /* of the last order, valid when tid is 0 */
 	uint32_t tid;		   /* of the thread that carries it out; the kernel clears it */
 	uint32_t inside;	   /* calls of program threads under way in hooks; atomic */
 	uint32_t donor;		   /* enum attached_donor; atomic */
 	int32_t donor_fd;	   /* in the table of thread donor_tid */
-	uint32_t donor_tid, zero;
+	uint32_t donor_tid;
 	uint64_t donor_features;
 	uint32_t stall_us_max, flags; /* of struct gw_options */
 	uint32_t patience_ms;	      /* for calls inside */

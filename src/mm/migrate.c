@@ -403,13 +403,26 @@ void list_splice(struct mm *mm, struct page_list *to, struct page_list *from)
 	books_release(mm);
 }
 
+#define HOLD_LOOK_NS 50000ULL
+
+/* mm->migrate, at a time when nobody has batches held off. */
+static void batch_turn(struct mm *mm)
+{
+	lock_acquire(&mm->migrate);
+	while (__atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST)) {
+		lock_release(&mm->migrate);
+		sleep_ns(HOLD_LOOK_NS);
+		lock_acquire(&mm->migrate);
+	}
+}
+
 uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
 		       struct request *rq)
 {
 	struct pass pass = { .list = list, .get_new_page = get_new_page, .private = private, .rq = rq };
 
 	while (list->head && !request_cancelled(rq)) {
-		lock_acquire(&mm->migrate);
+		batch_turn(mm);
 		if (list->head)
 			pass_batch(mm, &pass);
 		books_yield(mm);

@@ -61,6 +61,25 @@ void mm_fork_parent(struct mm *mm)
 	signals_restore(signals);
 }
 
+/*
+ * For a fork whose begin comes before the program's own handlers: those may wait for threads that want mm->migrate, so
+ * it is not kept. No page is in flight until the release.
+ */
+void mm_hold(struct mm *mm)
+{
+	uint64_t signals = signals_block();
+
+	__atomic_fetch_add(&mm->holds, 1, __ATOMIC_SEQ_CST);
+	lock_acquire(&mm->migrate);
+	lock_release(&mm->migrate);
+	signals_restore(signals);
+}
+
+void mm_release(struct mm *mm)
+{
+	__atomic_fetch_sub(&mm->holds, 1, __ATOMIC_SEQ_CST);
+}
+
 /* The parent's requests have lists of isolated pages that nobody will put back here. */
 static void putback_all(struct mm *mm)
 {

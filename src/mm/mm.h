@@ -179,6 +179,7 @@ struct mm {
 	bool serves_faults;		/* atomic; the program fills holes itself: none may be filled by reading or writing it */
 	bool forking;			/* protected by lock: a fork copies the books, change nothing */
 	uint32_t users;			/* requests under way; atomic */
+	uint32_t holds;			/* batches may not begin; atomic */
 	uint32_t pid;			/* immutable but for a fork */
 	uint32_t forker;		/* the thread that forks; with forking */
 	uint64_t forker_signals;	/* its mask, until the fork is over */
@@ -219,6 +220,9 @@ void mm_exit(struct mm *mm);
 /* Around fork(), on the forking thread: nothing is in flight and the books are still meanwhile. */
 void mm_fork_prepare(struct mm *mm);
 void mm_fork_parent(struct mm *mm);
+/* The same for who cannot keep locks over it: no page is in flight, but the books change, and are no child's. */
+void mm_hold(struct mm *mm);
+void mm_release(struct mm *mm);
 /* In the child: books kept, everything of the parent's mmu forgotten; mmu is the child's own. */
 void mm_fork_child(struct mm *mm, struct mmu *mmu);
 

@@ -50,8 +50,12 @@ void *attached_next(const char *name)
 	return NULL;
 }
 
-/* ---- fork: libc's handlers are not ours to add to ---- */
+/* ---- fork ---- */
 
+/*
+ * Unlike a handler of libc's that was there from the beginning this comes before all of the program's own, which may wait
+ * for threads that call the engine: so it keeps no lock, and the child has no engine.
+ */
 pid_t attached_fork(void);
 pid_t attached_fork(void)
 {
@@ -61,15 +65,13 @@ pid_t attached_fork(void)
 
 	if (!e)
 		return next();
-	gw_fork_begin(e);
+	gw_hold(e);
 	pid = next();
-	if (pid) {
-		gw_fork_parent(e);
-		return pid;
-	}
-	__atomic_store_n(attached_inside, 1, __ATOMIC_RELAXED); /* the only thread, and it is here */
-	gw_fork_child(e);
-	return 0;
+	if (pid)
+		gw_release(e);
+	else
+		gw_abandon(e);
+	return pid;
 }
 
 /* ---- stubs ---- */
@@ -262,8 +264,8 @@ static int faults_donated(uint64_t features, uint64_t *have, void *arg)
 	long dev, fd, err;
 
 	(void)arg;
-	if (attached->running || sys4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return -EPERM; /* a forked child: nobody is there to ask */
+	if (sys4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -EPERM;
 	sys5(SYS_setsockopt, pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	donor_tell(DONOR_WANTED, pair[1]);
 	dev = receive_fd(pair[0]);
@@ -286,20 +288,11 @@ static int faults_donated(uint64_t features, uint64_t *have, void *arg)
 
 /* ---- start ---- */
 
-static void forked(struct gw_engine *e, int err, void *arg)
-{
-	(void)arg;
-	attached->running = !err;
-	if (!err)
-		gw_control_open_at(e, attached->runtime_dir);
-}
-
 static int engine_start(struct gw_engine **e)
 {
 	struct gw_options opt = { .size = sizeof(opt),
 				  .flags = attached->flags | GW_OWN_FORKS,
 				  .stall_us_max = attached->stall_us_max,
-				  .forked = forked,
 				  .faults = faults_donated,
 				  .own = (void *)attached->image,
 				  .own_len = attached->image_len };
@@ -331,6 +324,55 @@ static int settle(const struct attached *a)
 	return err < 0 ? (int)err : 0;
 }
 
+/* ---- end ---- */
+
+#define LOOK_NS 200000ULL
+
+static bool nobody_inside(const struct attached *a)
+{
+	return !__atomic_load_n(&a->inside, __ATOMIC_SEQ_CST) && !preload_threads_starting();
+}
+
+static bool wait_for_nobody(const struct attached *a)
+{
+	uint64_t until = clock_ns() + a->patience_ms * 1000000ULL;
+
+	while (!nobody_inside(a) && clock_ns() < until)
+		sleep_ns(LOOK_NS);
+	return nobody_inside(a);
+}
+
+/*
+ * A thread may have jumped here before its slot was libc's again and not be counted yet; but it is before it looks for the
+ * engine. So when nobody is inside, and after that nobody finds an engine, those who are counted then are the last.
+ */
+static int end(struct attached *a)
+{
+	struct gw_engine *e = gw_self();
+
+	if (!attached || a->pid != (uint32_t)sys0(SYS_getpid)) {
+		/* it never began, or began in the parent, whose threads are counted and are not here */
+		if (attached)
+			slots_write(false);
+		a->running = 0;
+		return 0;
+	}
+	slots_write(false);
+	if (!wait_for_nobody(a)) {
+		slots_write(true);
+		return -EBUSY;
+	}
+	if (e)
+		gw_retire(e);
+	while (!nobody_inside(a))
+		sleep_ns(LOOK_NS);
+	preload_threads_end();
+	if (e)
+		gw_stop(e);
+	a->running = 0;
+	return 0;
+}
+
 static int begin(struct attached *a)
 {
 	struct gw_engine *e;
@@ -345,50 +387,19 @@ static int begin(struct attached *a)
 	attached_syscall_next = attached_next("syscall");
 	attached_exit_next = attached_next("exit");
 	attached__exit_next = attached_next("_exit");
+	a->pid = (uint32_t)sys0(SYS_getpid);
 	err = preload_threads_begin((void (*)(void *))(void *)stub_thread_leave);
 	if (!err)
 		err = engine_start(&e);
 	if (!err) {
 		err = slots_write(true);
-		if (err) {
-			slots_write(false);
-			gw_stop(e);
-		}
-	}
-	if (err)
+		a->running = 1;
+		if (err && !end(a))
+			a->running = 0;
+	} else {
 		preload_threads_end();
-	a->running = !err;
-	return err;
-}
-
-/* ---- end ---- */
-
-#define LOOK_NS 200000ULL
-
-static bool nobody_inside(const struct attached *a)
-{
-	return !__atomic_load_n(&a->inside, __ATOMIC_SEQ_CST) && !preload_threads_starting();
-}
-
-static int end(struct attached *a)
-{
-	uint64_t until = clock_ns() + a->patience_ms * 1000000ULL;
-	struct gw_engine *e = gw_self();
-
-	if (!attached) /* it never began */
-		return 0;
-	slots_write(false);
-	while (!nobody_inside(a) && clock_ns() < until)
-		sleep_ns(LOOK_NS);
-	if (!nobody_inside(a)) {
-		slots_write(true);
-		return -EBUSY;
 	}
-	preload_threads_end();
-	if (e)
-		gw_stop(e);
-	a->running = 0;
-	return 0;
+	return err;
 }
 
 /* ---- the image's own thread ---- */

@@ -8,6 +8,8 @@
 . "$(dirname "$0")/program.bash"
 need gdb strace busybox setpriv unshare
 attachee=$(realpath "${BUILD:-build}/tests/attachee")
+via=()
+[ "$("$GODWIT" migrate --help | grep -c -- --via)" = 0 ] || via=(--via engine)
 
 be()	# words: an attachee in that state, its pid in $pid
 {
@@ -60,7 +62,7 @@ refused()	# words, command...
 
 # ---------------------------------------------------------------- states that can be ----
 
-for state in 'threads 64' malloc handler vfork forker allow; do
+for state in 'threads 64' malloc handler vfork forker allow atfork; do
 	# shellcheck disable=SC2086 # the state is words
 	be $state
 	ok "$state: attached, migrated and detached four times under load" times 4 round_trip
@@ -87,7 +89,6 @@ ok 'and it is whole' whole
 # The first thread of the process may not be one to be stopped; the program itself is in a function that waits.
 be vfork-long
 ok 'in vfork() for longer than the command has patience' refused 'vfork' godwit attach "$pid"
-await 100 grep -qv D <(awk '{ print $3 }' "/proc/$pid/stat")
 ok 'and its data is whole' whole
 
 # ---------------------------------------------------------------- a command that dies ----
@@ -148,6 +149,17 @@ ok 'and it lives' [ $? = 0 ]
 kill -KILL "$pid"
 finish
 
+be late
+godwit attach -q "$pid"
+kill -USR1 "$pid"
+sleep 0.2
+ok 'a filter that came after the engine' refused 'does not let the engine call clone()' godwit detach "$pid"
+ok 'and its data is whole' whole
+
+be coroutine
+ok 'a thread on a stack without room' refused 'small stacks' godwit attach "$pid"
+ok 'and nothing below it was written to' whole
+
 be threads 2
 kill -STOP "$pid"
 ok 'a stopped process' refused "is stopped: 'kill -CONT $pid' first" godwit attach "$pid"
@@ -187,7 +199,8 @@ kill "$managed"
 
 start 20 unshare -p -f --mount-proc sleep 15
 sleep 0.5
-ok 'one in another PID namespace' refused 'is in another PID namespace' godwit attach "$(pgrep -f '^sleep 15' -n)"
+ok 'one in another PID namespace' refused 'is in another PID namespace' \
+	godwit attach "$(pgrep -P "$(pgrep -P "${started[-1]}")")"
 
 start 20 unshare -m sh -c 'mount -t tmpfs none /tmp; exec sleep 15'
 sleep 0.5
@@ -198,6 +211,21 @@ ok 'one that sees another file tree is attached to' godwit attach -q "$pid"
 ok 'and migrated' godwit migrate -q "$pid" 0 1
 ok 'and detached from' godwit detach -q "$pid"
 export XDG_RUNTIME_DIR=$tree
+
+# A forked child has the image of its parent, and no engine until it is attached to.
+be parent
+parent=$pid
+godwit attach -q "$parent"
+kill -USR1 "$parent"
+await 50 pgrep -P "$parent"
+pid=$(pgrep -P "$parent")
+ok 'a child has no engine' refused 'has no godwit engine' godwit migrate "${via[@]}" "$pid" 0 1
+ok 'and can be attached to while its parent is' round_trip
+godwit attach -q "$pid"
+ok 'and is, when its parent is detached from' godwit detach -q "$parent"
+ok 'and when it is, too' godwit detach -q "$pid"
+pid=$parent
+ok 'both have their data whole' whole
 
 # One that ends while it is attached to: whatever comes of it is said, and nothing is left.
 ended=0

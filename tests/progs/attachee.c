@@ -12,6 +12,10 @@
  *   attachee forker		children that end soon, one after the other
  *   attachee strict|forbid|refuse|allow	with a seccomp filter: the strict mode, or userfaultfd() kills, fails,
  *				or is let through
+ *   attachee late		asks for nothing, but after SIGUSR1 has a filter that kills whoever makes a thread
+ *   attachee coroutine	waits on a stack of 2 KiB that begins where data ends
+ *   attachee parent		after SIGUSR1 makes a child that lives as long as it does, and is as it is
+ *   attachee atfork		forks with handlers that wait for a thread which remaps memory
  *   attachee exits		ends after a tenth of a second
  *   attachee wait		in a futex for ever, by syscall()
  *
@@ -37,6 +41,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t over;
@@ -280,14 +285,14 @@ static void forks(void)
 
 /* ---- filters ---- */
 
-static void filter(uint32_t action)
+static void filter(uint32_t call, uint32_t action)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, action),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -312,8 +317,154 @@ static void strict(void)
 
 static void filtered(uint32_t action)
 {
-	filter(action);
+	filter(SYS_userfaultfd, action);
 	run_threads(2, worker);
+}
+
+static void on_filter(int sig)
+{
+	(void)sig;
+	filter(SYS_clone, SECCOMP_RET_KILL_PROCESS);
+}
+
+static void filtered_later(void)
+{
+	struct sigaction act = { .sa_handler = on_filter };
+
+	sigaction(SIGUSR1, &act, NULL);
+	printf("ready\n");
+	fflush(stdout);
+	while (!over) {
+		pause_us(1000);
+		checks++;
+	}
+}
+
+/* ---- a stack without room ---- */
+
+#define BELOW 65536
+
+static ucontext_t outside, inside;
+
+static void on_small_stack(void)
+{
+	struct timespec ts = { 0, 20000000 };
+
+	/* no more of it is used than a waiting coroutine does */
+	while (!over) {
+		long ret;
+
+		__asm__ volatile("syscall" : "=a"(ret) : "0"(SYS_nanosleep), "D"(&ts), "S"(0) : "rcx", "r11", "memory");
+		checks++;
+	}
+}
+
+static void coroutine(void)
+{
+	unsigned char *pool = malloc(BELOW + 65536);
+	struct sigaction act = { .sa_handler = on_term, .sa_flags = SA_ONSTACK };
+
+	memset(pool, 0x5a, BELOW);
+	must(!getcontext(&inside), "getcontext");
+	inside.uc_stack.ss_sp = pool + BELOW;
+	inside.uc_stack.ss_size = 2048;
+	inside.uc_link = &outside;
+	makecontext(&inside, on_small_stack, 0);
+	sigaltstack(&(stack_t){ .ss_sp = malloc(65536), .ss_size = 65536 }, NULL);
+	sigaction(SIGUSR2, &act, NULL);
+	printf("ready\n");
+	fflush(stdout);
+	must(!swapcontext(&outside, &inside), "swapcontext");
+	for (int i = 0; i < BELOW; i++)
+		must(pool[i] == 0x5a, "data below a small stack");
+	free(pool);
+}
+
+/* ---- forks with handlers ---- */
+
+static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
+
+static void busy_lock(void)
+{
+	pthread_mutex_lock(&busy);
+}
+
+static void busy_unlock(void)
+{
+	pthread_mutex_unlock(&busy);
+}
+
+static void *remapper(void *arg)
+{
+	size_t len = 1 << 20;
+	char *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	while (!over) {
+		size_t other = len == 1 << 20 ? 2 << 20 : 1 << 20;
+
+		busy_lock();
+		map = mremap(map, len, other, MREMAP_MAYMOVE);
+		must(map != MAP_FAILED, "mremap");
+		map[other - 1] = 1;
+		len = other;
+		busy_unlock();
+		pause_us(200);
+	}
+	return arg;
+}
+
+static void *fork_with_handlers(void *arg)
+{
+	uint32_t words[64];
+
+	fill(words, 64, 9);
+	while (!over) {
+		child_once(words, 64, 9);
+		checked();
+	}
+	return arg;
+}
+
+static void *either(void *arg)
+{
+	return (uintptr_t)arg > 8 ? remapper(arg) : fork_with_handlers(arg);
+}
+
+static volatile sig_atomic_t wanted;
+
+static void on_want(int sig)
+{
+	(void)sig;
+	wanted = 1;
+}
+
+static void family(void)
+{
+	struct sigaction act = { .sa_handler = on_want };
+	uint32_t *words = malloc(1 << 20);
+	pid_t child = 0;
+
+	sigaction(SIGUSR1, &act, NULL);
+	fill(words, 1 << 18, 7);
+	printf("ready\n");
+	fflush(stdout);
+	while (!over) {
+		must(filled(words, 1 << 18, 7), "memory of parent or child");
+		checks++;
+		pause_us(1000);
+		if (!wanted)
+			continue;
+		wanted = 0;
+		child = fork();
+		must(child >= 0, "fork");
+	}
+	if (child) {
+		int status = -1;
+
+		kill(child, SIGUSR2);
+		must(waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status),
+		     "the child's end");
+	}
 }
 
 /* ---- one state ---- */
@@ -357,6 +508,14 @@ int main(int argc, char **argv)
 		filtered(SECCOMP_RET_ERRNO | EPERM);
 	else if (!strcmp(state, "allow"))
 		filtered(SECCOMP_RET_ALLOW);
+	else if (!strcmp(state, "parent"))
+		family();
+	else if (!strcmp(state, "late"))
+		filtered_later();
+	else if (!strcmp(state, "coroutine"))
+		coroutine();
+	else if (!strcmp(state, "atfork") && !pthread_atfork(busy_lock, busy_unlock, busy_unlock))
+		run_threads(2, either);
 	else if (!strcmp(state, "wait"))
 		wait_long();
 	else if (!strcmp(state, "exits"))
