@@ -57,6 +57,7 @@ static struct start {
 } starts[STARTS] __attribute__((section("gw_data"))) = { { .maker = 0 } };
 
 static pthread_key_t leave_key __attribute__((section("gw_data"))) = 0;
+static bool leave_keyed __attribute__((section("gw_data"))) = false;
 
 static struct start *start_take(void)
 {
@@ -93,7 +94,8 @@ struct begun preload_thread_begin(struct start *s)
 	if (e) {
 		gw_thread_exclude(e, s->stack);
 		gw_thread_inherit(e, (uint32_t)s->thread);
-		pthread_setspecific(leave_key, s);
+		if (leave_keyed)
+			pthread_setspecific(leave_key, s);
 	}
 	start_free(s);
 	return b;
@@ -125,11 +127,15 @@ void preload_thread_leave(void *arg)
 
 int preload_threads_begin(void (*leave)(void *arg))
 {
-	return -pthread_key_create(&leave_key, leave);
+	int err = pthread_key_create(&leave_key, leave);
+
+	leave_keyed = !err;
+	return -err;
 }
 
 void preload_threads_end(void)
 {
+	leave_keyed = false;
 	pthread_key_delete(leave_key);
 }
 

@@ -95,9 +95,7 @@ static void start(void)
 		return;
 	opt.stall_us_max = stall ? (uint32_t)strtoul(stall, NULL, 10) : 0;
 	opt.flags = flags && strstr(flags, "no-recycle") ? GW_NO_RECYCLE : 0;
-	err = preload_threads_begin(preload_thread_leave);
-	if (!err)
-		err = gw_start(&e, &opt);
+	err = gw_start(&e, &opt);
 	if (err) {
 		say("cannot start the engine", err);
 	} else {
@@ -125,8 +123,10 @@ static uint32_t started __attribute__((section("gw_data"))) = 0;
 /* Libraries' constructors run before those of a preloaded object, and libnuma's looks for nodes. */
 __attribute__((constructor)) static void preload_start(void)
 {
-	if (!__atomic_exchange_n(&started, 1, __ATOMIC_RELAXED))
+	if (!__atomic_exchange_n(&started, 1, __ATOMIC_RELAXED)) {
+		preload_threads_begin(preload_thread_leave); /* also for an engine that the program starts itself */
 		start();
+	}
 	files_ready();
 }
 
