@@ -82,7 +82,6 @@ struct gw_engine {
 	struct mmu *mmu;
 	struct gw_options opt;
 	uint32_t pid;
-	bool retired;			/* see gw_retire() */
 	/* service thread */
 	struct thread service;
 	int epoll, signal_fd;		/* service thread only */

@@ -14,6 +14,8 @@
 
 /* The one mutable global. In a section of the file's own data, which is never managed. */
 static struct gw_engine *the_engine __attribute__((section("gw_data"))) = NULL;
+/* One that nobody finds any more, until it is stopped. */
+static struct gw_engine *retired __attribute__((section("gw_data"))) = NULL;
 static uint32_t fork_handlers __attribute__((section("gw_data"))) = 0;
 
 struct gw_engine *engine_self(void)
@@ -217,7 +219,7 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt)
 
 void gw_retire(struct gw_engine *e)
 {
-	e->retired = true;
+	retired = e;
 	__atomic_store_n(&the_engine, NULL, __ATOMIC_SEQ_CST);
 }
 
@@ -225,12 +227,13 @@ int gw_stop(struct gw_engine *e)
 {
 	struct region r;
 
-	if (!e || (e != engine_self() && !e->retired))
+	if (!e || (e != engine_self() && e != retired))
 		return -EINVAL;
 	gw_control_close(e);
 	jobs_end(e);
 	service_stop(e);
 	__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
+	retired = NULL;
 	r = e->region;
 	region_release(&r);
 	return 0;
