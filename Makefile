@@ -50,11 +50,15 @@ ENGINE_SRC := $(filter-out $(SIM_SRC) $(CLI_POLICY),$(wildcard $(ENGINE_ROOMS:%=
 # What of the topology the command has too.
 TOPOLOGY_PURE := $(addprefix src/topology/,area.c text.c sweep.c) src/base/str.c
 CONTROL_SRC := $(wildcard src/control/*.c)
-CLI_SRC := $(wildcard src/cli/*.c src/attach/*.c src/control/client*.c src/control/path*.c src/control/group*.c) $(TOPOLOGY_PURE) \
-	   src/base/clock.c $(CLI_POLICY)
+# Other processes' pages are the command's business: nothing of it is in the libraries.
+KERNEL_SRC := $(wildcard src/kernel/*.c)
+KERNEL_NEEDS := $(addprefix src/,base/reader.c base/hist.c base/thread.c policy/steer.c policy/nodelist.c)
+CLI_SRC := $(sort $(wildcard src/cli/*.c src/attach/*.c src/control/client*.c src/control/path*.c src/control/group*.c) \
+	   $(TOPOLOGY_PURE) src/base/clock.c $(CLI_POLICY) $(KERNEL_SRC) $(KERNEL_NEEDS))
 # What unit tests may reach: everything but the interposers, and the simulated world.
 # Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
-INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) $(CLI_POLICY) $(wildcard src/cli/*.c src/attach/*.c)))
+INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) \
+	     $(CLI_POLICY) $(KERNEL_SRC) $(wildcard src/cli/*.c src/attach/*.c)))
 
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 CONTRACT_SRC := $(wildcard tests/contract/test_*.c)
