@@ -54,6 +54,8 @@ enum cli_opt {
 	OPT_TARGET,
 	OPT_PAGES,
 	OPT_STRICT,
+	OPT_VIA,
+	OPT_ALL,
 };
 
 struct cli_option {
@@ -153,12 +155,28 @@ void json_print(cJSON *object, FILE *to);
 
 /* ---------------------------------------------------------------- result.c ---- */
 
+struct kernel_result;
+struct kernel_target;
+struct kernel_host;
+
+/* What only the kernel's moves have to tell: via_result.c. */
+struct kernel_report {
+	const struct kernel_result *res;
+	const struct kernel_host *host;
+	const struct kernel_target *target;
+	bool all;		/* --all */
+};
+
 struct migration {
 	int pid;
 	gw_nodemask from, to;
 	const struct gw_migrate_options *opt;
 	const struct gw_migrate_result *res;
+	const struct kernel_report *kernel;	/* NULL: an engine did it */
 };
+
+void kernel_report_print(const struct kernel_report *k, const char *title);
+void kernel_report_json(cJSON *object, const struct kernel_report *k);
 
 void result_print(const struct migration *m);
 void result_print_json(const struct migration *m);
@@ -237,8 +255,9 @@ int session_nodes(const struct session *s, const char *list, gw_nodemask *out);
  */
 int job_run(struct session *s, enum ctl_type type, const struct iovec *body, bool progress);
 
-/* A descriptor that can be read when one of these signals has come, which end the process no more. -errno. */
-int job_signals(void);
+/* A descriptor for the signals that ask for an early end, which are blocked from here on; -errno. True: one came. */
+int signals_open(void);
+bool signals_taken(int fd);
 
 /* ---------------------------------------------------------------- group.c ---- */
 

@@ -2,7 +2,7 @@
 /*
  * godwit maps: where every page of a process is, in the format of /proc/PID/numa_maps.
  */
-#include "cli.h"
+#include "via.h"
 #include "topology/topology.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ static void print_human(const struct gw_area *area)
 	fwrite(line, 1, len, stdout);
 }
 
-static void print_json(const struct gw_area *area)
+void maps_print_json(const struct gw_area *area, const char *kind)
 {
 	cJSON *object = json_object(), *pages;
 	char perms[4] = "---";
@@ -39,7 +39,7 @@ static void print_json(const struct gw_area *area)
 	json_add_addr(object, "start", area->start);
 	json_add_addr(object, "end", area->end);
 	json_add_text(object, "perms", perms);
-	json_add_text(object, "kind", kind_name(area->kind));
+	json_add_text(object, "kind", kind);
 	json_add_text(object, "name", area->name);
 	json_add_text(object, "policy", area->policy);
 	json_add_u64(object, "offset", area->offset);
@@ -70,33 +70,45 @@ static int print_areas(struct session *s, bool json)
 			return session_error(s, -EPROTO);
 		end = s->msg.area.area.end;
 		if (json)
-			print_json(&s->msg.area.area);
+			maps_print_json(&s->msg.area.area, kind_name(s->msg.area.area.kind));
 		else
 			print_human(&s->msg.area.area);
 	}
 }
 
+static int engine_run(const struct cli_args *args, struct session *s)
+{
+	int err = ctl_send(&s->client, CTL_AREAS, NULL, 0);
+
+	return err ? session_error(s, err) : print_areas(s, args_has(args, OPT_JSON));
+}
+
 static int run(const struct cli_args *args)
 {
-	struct session s;
-	int err, status;
+	struct actor a;
+	int status = actor_open(&a, args, args->operands[0]);
 
-	if (session_open(&s, args->operands[0]))
-		return CLI_FAILED;
-	err = ctl_send(&s.client, CTL_AREAS, NULL, 0);
-	status = err ? session_error(&s, err) : print_areas(&s, args_has(args, OPT_JSON));
-	session_close(&s);
+	if (!status)
+		status = a.via == VIA_KERNEL ? kernel_maps_run(args, &a) : engine_run(args, &a.session);
+	actor_close(&a);
 	return status;
 }
 
+static const struct cli_option options[] = {
+	VIA_OPTION,
+	{ .name = NULL },
+};
+
 const struct cli_command cli_maps = {
 	.name = "maps",
-	.usage = "[--json] PID",
+	.usage = "[--via WHO] [--json] PID",
 	.summary = "where every page of a process is",
 	.text = "Print a line for every mapping of PID as /proc/PID/numa_maps does, with the\n"
 		"engine's nodes. Two fields are godwit's own: thp= (of the pages, those mapped\n"
 		"as THPs) and swapped=. All counts are pages of 4 KiB. JSON: one line a\n"
-		"mapping; kind says whether it is managed, or why not.",
+		"mapping; kind says whether it is managed, or why not. A process that\n"
+		"has no engine is shown as the kernel has it: /proc/PID/numa_maps itself.",
+	.options = options,
 	.min = 1,
 	.max = 1,
 	.run = run,

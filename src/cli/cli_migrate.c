@@ -3,7 +3,7 @@
  * godwit migrate: move the pages of a process from nodes to nodes while it runs.
  */
 #define _GNU_SOURCE 1
-#include "cli.h"
+#include "via.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -58,28 +58,43 @@ static int report(const struct cli_args *args, const struct session *s, const st
 	return !args_has(args, OPT_DRY_RUN) && result_pages_left(m.res) ? CLI_LEFT : CLI_DONE;
 }
 
-static int run(const struct cli_args *args)
+static int engine_run(const struct cli_args *args, struct session *s)
 {
 	bool progress = isatty(STDERR_FILENO) && !args_has(args, OPT_QUIET);
 	struct ctl_migrate request = { 0 };
 	struct iovec body = { .iov_base = &request, .iov_len = sizeof(request) };
-	struct session s;
 	int status;
 
-	if (parse_options(args, &request.opt) || session_open(&s, args->operands[0]))
+	if (args_has(args, OPT_ALL))
+		return say_error("migrate: --all is of --via kernel: PID %d has an engine, see --break-cow", s->pid);
+	if (parse_options(args, &request.opt))
 		return CLI_FAILED;
-	status = session_nodes(&s, args->operands[1], &request.from);
+	status = session_nodes(s, args->operands[1], &request.from);
 	if (!status)
-		status = session_nodes(&s, args->operands[2], &request.to);
+		status = session_nodes(s, args->operands[2], &request.to);
 	if (!status)
-		status = job_run(&s, CTL_MIGRATE, &body, progress);
+		status = job_run(s, CTL_MIGRATE, &body, progress);
+	return status ? status : report(args, s, &request);
+}
+
+static int run(const struct cli_args *args)
+{
+	struct gw_migrate_options opt;
+	struct actor a;
+	int status = parse_options(args, &opt);
+
+	if (status)
+		return status;
+	status = actor_open(&a, args, args->operands[0]);
 	if (!status)
-		status = report(args, &s, &request);
-	session_close(&s);
+		status = a.via == VIA_KERNEL ? kernel_migrate_run(args, &a) : engine_run(args, &a.session);
+	actor_close(&a);
 	return status;
 }
 
 static const struct cli_option options[] = {
+	VIA_OPTION,
+	{ OPT_ALL, 0, "all", NULL, "kernel: also pages that other processes map, for all of them", 0, 0 },
 	{ OPT_MAX_STALL, 0, "max-stall", "US", "bound of a stall of the program (microseconds)", 1, 1000000 },
 	{ OPT_RATE, 0, "rate", "MB/s", "move at most that much, in 10^6 bytes a second", 1, 1000000000 },
 	{ OPT_DRY_RUN, 0, "dry-run", NULL, "only say what would move, what would stay and why", 0, 0 },
@@ -98,6 +113,7 @@ const struct cli_command cli_migrate = {
 	.text = "Move every page of PID on a node of FROM to the node of TO with the same rank,\n"
 		"while PID runs. FROM and TO are node lists as in numactl:\n"
 		"0  0,2  0-1  !1  all. Ctrl-C stops between two batches.\n"
+		"A process that has no engine is moved by the kernel, on the nodes of the host.\n"
 		"Exits with 0 if all pages moved, with 2 if pages stayed behind, and with 1 if\n"
 		"nothing was done.",
 	.options = options,

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE 1
 #include "profiler.h"
+#include "via.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -114,11 +115,15 @@ static int parse_input(struct list *list, bool query)
 	return 0;
 }
 
-static int check_nodes(const struct list *list, const struct session *s)
+static int check_nodes(const struct list *list, const struct actor *a)
 {
+	const struct session *s = &a->session;
 	uint32_t nr_nodes = s->client.hello.nr_nodes;
 
-	for (size_t i = 0; i < list->nr; i++)
+	for (size_t i = 0; a->via == VIA_KERNEL && i < list->nr; i++)
+		if (kernel_move_check(a, list->lines[i].number, list->lines[i].node))
+			return CLI_FAILED;
+	for (size_t i = 0; a->via == VIA_ENGINE && i < list->nr; i++)
 		if ((uint32_t)list->lines[i].node >= nr_nodes)
 			return say_error("line %zu: node %d: PID %d has nodes 0-%u", list->lines[i].number,
 					 list->lines[i].node, s->pid, nr_nodes - 1);
@@ -156,6 +161,26 @@ static int ask(struct session *s, const struct line *lines, uint32_t nr, bool qu
 	return move_pages_of(s, entries, nr, query, &opt);
 }
 
+/* The mover: status[] of nr lines, by the engine or by the kernel. 0, or CLI_FAILED after saying why. */
+static int move_lines(struct actor *a, const struct line *lines, uint32_t nr, bool query, int32_t *status)
+{
+	struct session *s = &a->session;
+	struct page_request pages[CTL_MOVE_MAX];
+	char name[ERRNO_TEXT];
+
+	if (a->via == VIA_KERNEL) {
+		for (uint32_t i = 0; i < nr; i++)
+			pages[i] = (struct page_request){ .addr = lines[i].addr, .node = lines[i].node };
+		return kernel_move_run(a, pages, nr, query, status);
+	}
+	if (ask(s, lines, nr, query))
+		return CLI_FAILED;
+	if (s->msg.moved.head.ret < 0)
+		return say_error("PID %d: %s", s->pid, errno_name((int)s->msg.moved.head.ret, name));
+	memcpy(status, s->msg.moved.status, nr * sizeof(*status));
+	return 0;
+}
+
 static void print_status(const struct line *line, int32_t status, bool json)
 {
 	const char *name;
@@ -182,24 +207,20 @@ static void print_status(const struct line *line, int32_t status, bool json)
 	json_print(object, stdout);
 }
 
-static int move_all(struct session *s, const struct list *list, bool query, bool json)
+static int move_all(struct actor *a, const struct list *list, bool query, bool json)
 {
 	int status = CLI_DONE;
 
 	for (size_t at = 0; at < list->nr; at += CTL_MOVE_MAX) {
 		uint32_t nr = list->nr - at < CTL_MOVE_MAX ? (uint32_t)(list->nr - at) : CTL_MOVE_MAX;
 		const struct line *lines = list->lines + at;
-		char name[ERRNO_TEXT];
+		int32_t got[CTL_MOVE_MAX];
 
-		if (ask(s, lines, nr, query))
+		if (move_lines(a, lines, nr, query, got))
 			return at ? CLI_LEFT : CLI_FAILED;
-		if (s->msg.moved.head.ret < 0) {
-			say_error("PID %d: %s", s->pid, errno_name((int)s->msg.moved.head.ret, name));
-			return at ? CLI_LEFT : CLI_FAILED;
-		}
 		for (uint32_t i = 0; i < nr; i++) {
-			print_status(&lines[i], s->msg.moved.status[i], json);
-			if (!query && s->msg.moved.status[i] != lines[i].node)
+			print_status(&lines[i], got[i], json);
+			if (!query && got[i] != lines[i].node)
 				status = CLI_LEFT;
 		}
 	}
@@ -211,10 +232,9 @@ static int run_list(const struct cli_args *args, struct source *src)
 {
 	bool query = args_has(args, OPT_QUERY);
 	struct list list = { 0 };
-	struct session s;
+	struct actor a = ACTOR_NONE;
 	int status = 0, err;
 
-	s.client.fd = -1;
 	list.input = source_rest(src, &err);
 	if (!list.input)
 		status = say_error("out of memory");
@@ -223,12 +243,12 @@ static int run_list(const struct cli_args *args, struct source *src)
 	if (!status)
 		status = parse_input(&list, query);
 	if (!status)
-		status = session_open(&s, args->operands[0]);
+		status = actor_open(&a, args, args->operands[0]);
 	if (!status && !query)
-		status = check_nodes(&list, &s);
+		status = check_nodes(&list, &a);
 	if (!status)
-		status = move_all(&s, &list, query, args_has(args, OPT_JSON));
-	session_close(&s);
+		status = move_all(&a, &list, query, args_has(args, OPT_JSON));
+	actor_close(&a);
 	free(list.lines);
 	free(list.input);
 	return status;
@@ -387,6 +407,7 @@ static int run(const struct cli_args *args)
 }
 
 static const struct cli_option options[] = {
+	VIA_OPTION,
 	{ OPT_QUERY, 0, "query", NULL, "only ask: lines of ADDRESS; nothing moves", 0, 0 },
 	{ OPT_FORMAT, 0, "format", "FORMAT", "auto, plain, perf, memtierd or damon", 0, 0 },
 	{ OPT_FOLLOW, 0, "follow", NULL, "the log grows: carry it out as it does", 0, 0 },
@@ -412,7 +433,8 @@ const struct cli_command cli_move = {
 	.text = "Read lines \"ADDRESS NODE\" from FILE (or standard input) and move the page at\n"
 		"each ADDRESS (hexadecimal) to NODE; print \"ADDRESS STATUS\", where STATUS is\n"
 		"the node that the page is on now or the name of an errno. '#' begins a\n"
-		"comment. Nothing moves if a line is bad.\n\n"
+		"comment. Nothing moves if a line is bad. A process that has no engine is moved\n"
+		"by the kernel, on the nodes of the host.\n\n"
 		"Or FILE is a profiler's log, and pages move to where they are used: what 'perf\n"
 		"script' prints of memory samples; memtierd's counters, raw dump or heatmap; or\n"
 		"DAMON's events or regions. With one of the options below lines \"ADDRESS NODE\"\n"

@@ -3,7 +3,7 @@
  * godwit ps: the managed processes, found by their sockets.
  */
 #define _GNU_SOURCE 1
-#include "cli.h"
+#include "via.h"
 #include "topology/topology.h"
 
 #include <dirent.h>
@@ -20,6 +20,8 @@
 struct scan {
 	bool json;
 	int nr;		/* lines printed */
+	int *pids;	/* of them, with room for more */
+	int room;
 	struct ctl_client client;
 	struct ctl_message msg;
 };
@@ -42,6 +44,7 @@ static void print_json(const struct scan *scan, int pid, const char *comm, bool 
 
 	json_add_u64(object, "pid", (uint64_t)pid);
 	json_add_text(object, "command", comm);
+	json_add_text(object, "via", "engine");
 	json_add_bool(object, "answers", answers);
 	if (answers) {
 		json_add_u64(object, "managed_bytes", managed_bytes(hello));
@@ -77,6 +80,29 @@ static void print_human(struct scan *scan, int pid, const char *comm, bool answe
 	putchar('\n');
 }
 
+static void remember(struct scan *scan, int pid)
+{
+	if (scan->nr == scan->room) {
+		int room = scan->room ? scan->room * 2 : 64;
+		int *more = realloc(scan->pids, (size_t)room * sizeof(*more));
+
+		scan->pids = more ? more : scan->pids;
+		scan->room = more ? room : scan->room;
+	}
+	if (scan->nr < scan->room)
+		scan->pids[scan->nr++] = pid;
+}
+
+static bool is_managed(void *arg, int pid)
+{
+	const struct scan *scan = arg;
+
+	for (int i = 0; i < scan->nr; i++)
+		if (scan->pids[i] == pid)
+			return true;
+	return false;
+}
+
 static void print_process(struct scan *scan, int pid, bool answers)
 {
 	char comm[64];
@@ -86,7 +112,7 @@ static void print_process(struct scan *scan, int pid, bool answers)
 		print_json(scan, pid, comm, answers);
 	else
 		print_human(scan, pid, comm, answers);
-	scan->nr++;
+	remember(scan, pid);
 }
 
 /* ---------------------------------------------------------------- scanning ---- */
@@ -174,14 +200,24 @@ static int run(const struct cli_args *args)
 	}
 	if (scan.nr == 0 && !scan.json)
 		puts("no managed process: start one with 'godwit run -- CMD'");
+	if (args_has(args, OPT_ALL))
+		ps_unmanaged(scan.json, is_managed, &scan);
+	free(scan.pids);
 	return CLI_DONE;
 }
 
+static const struct cli_option options[] = {
+	{ OPT_ALL, 0, "all", NULL, "also processes without an engine, by NUMA nodes of the host", 0, 0 },
+	{ .name = NULL },
+};
+
 const struct cli_command cli_ps = {
 	.name = "ps",
-	.usage = "[--json]",
-	.summary = "the managed processes",
+	.usage = "[--all] [--json]",
+	.summary = "the managed processes, or all",
 	.text = "List the processes that have a godwit engine: yours, and for root everybody's.\n"
-		"JSON: one line each.",
+		"JSON: one line each. With --all those without an engine too: all their pages are\n"
+		"counted, which takes a while where there are many.",
+	.options = options,
 	.run = run,
 };

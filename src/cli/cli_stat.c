@@ -2,7 +2,7 @@
 /*
  * godwit stat: the counters of an engine, by cause and direction.
  */
-#include "cli.h"
+#include "via.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -110,6 +110,7 @@ static void print_json(int pid, const char *comm, const struct ctl_stat *stat)
 
 	json_add_u64(object, "pid", (uint64_t)pid);
 	json_add_text(object, "command", comm);
+	json_add_text(object, "via", "engine");
 	json_nodes(object, stat);
 	json_moved(object, stat);
 	json_failed(object, stats);
@@ -193,31 +194,43 @@ static int ask(struct session *s)
 	return err ? session_error(s, err) : session_expect(s, CTL_STAT_OK, CTL_STAT_OK);
 }
 
-static int run(const struct cli_args *args)
+static int engine_run(const struct cli_args *args, struct session *s)
 {
-	struct session s;
 	char comm[64];
-	int status;
 
-	if (session_open(&s, args->operands[0]))
+	if (ask(s))
 		return CLI_FAILED;
-	status = ask(&s);
-	session_close(&s);
-	if (status)
-		return CLI_FAILED;
-	process_name(s.pid, s.client.hello.comm, comm, sizeof(comm));
+	process_name(s->pid, s->client.hello.comm, comm, sizeof(comm));
 	if (args_has(args, OPT_JSON))
-		print_json(s.pid, comm, &s.msg.stat);
+		print_json(s->pid, comm, &s->msg.stat);
 	else
-		print_human(s.pid, comm, &s.msg.stat);
+		print_human(s->pid, comm, &s->msg.stat);
 	return CLI_DONE;
 }
 
+static int run(const struct cli_args *args)
+{
+	struct actor a;
+	int status = actor_open(&a, args, args->operands[0]);
+
+	if (!status)
+		status = a.via == VIA_KERNEL ? kernel_stat_run(args, &a) : engine_run(args, &a.session);
+	actor_close(&a);
+	return status;
+}
+
+static const struct cli_option options[] = {
+	VIA_OPTION,
+	{ .name = NULL },
+};
+
 const struct cli_command cli_stat = {
 	.name = "stat",
-	.usage = "[--json] PID",
+	.usage = "[--via WHO] [--json] PID",
 	.summary = "what the engine of a process has done, by cause and direction",
-	.text = "Print the counters of PID's engine since it started.",
+	.text = "Print the counters of PID's engine since it started. Of a process that has no\n"
+		"engine: its pages by kind and NUMA node, and what limits their moves.",
+	.options = options,
 	.min = 1,
 	.max = 1,
 	.run = run,

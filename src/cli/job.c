@@ -43,7 +43,7 @@ static void show_progress(struct job *job)
 /* ---------------------------------------------------------------- signals ---- */
 
 /* Signals that are ignored stay so: a script's background job has no use for Ctrl-C. */
-int job_signals(void)
+int signals_open(void)
 {
 	static const int wanted[] = { SIGINT, SIGTERM, SIGHUP };
 	sigset_t set;
@@ -58,6 +58,13 @@ int job_signals(void)
 	if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
 		return -errno;
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+bool signals_taken(int fd)
+{
+	struct signalfd_siginfo si;
+
+	return fd >= 0 && read(fd, &si, sizeof(si)) == sizeof(si);
 }
 
 /* Milliseconds since the engine was asked to stop. */
@@ -81,10 +88,9 @@ static int give_up(struct job *job)
  */
 static int take_signal(struct job *job)
 {
-	struct signalfd_siginfo si;
 	int err;
 
-	if (read(job->signals, &si, sizeof(si)) != sizeof(si))
+	if (!signals_taken(job->signals))
 		return 0;
 	if (job->cancelled)
 		return since_asked(job) < AGAIN_MS ? 0 : give_up(job);
@@ -137,7 +143,7 @@ static int follow(struct job *job)
 
 int job_run(struct session *s, enum ctl_type type, const struct iovec *body, bool progress)
 {
-	struct job job = { .s = s, .signals = job_signals(), .progress = progress };
+	struct job job = { .s = s, .signals = signals_open(), .progress = progress };
 	int err = ctl_send(&s->client, type, body, 1);
 	int status = err ? session_error(s, err) : follow(&job);
 

@@ -303,7 +303,7 @@ static int prepare(struct profiler *p)
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", p->s->pid);
 	p->pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	p->process = (int)syscall(SYS_pidfd_open, p->s->pid, 0);
-	p->signals = job_signals();
+	p->signals = signals_open();
 	if (p->signals < 0)
 		return say_error("signals cannot be waited for: %s", strerror(-p->signals));
 	p->began = now_ms();

@@ -157,6 +157,10 @@ void result_print(const struct migration *m)
 		print_would(m->res, from, to);
 	else
 		print_moved(m, from, to);
+	if (m->kernel) {
+		kernel_report_print(m->kernel, is_dry(m) ? "would stay" : "stayed");
+		return;
+	}
 	result_print_failed(m->res, is_dry(m) ? "would stay" : "stayed");
 	print_unmanaged(m->res);
 }
@@ -229,6 +233,9 @@ void result_print_json(const struct migration *m)
 	json_add_text(object, "to", nodes_text(m->to, to));
 	result_json(object, m->res);
 	json_add_bool(object, "dry_run", is_dry(m));
+	json_add_text(object, "via", m->kernel ? "kernel" : "engine");
+	if (m->kernel)
+		kernel_report_json(object, m->kernel);
 	json_print(object, stdout);
 }
 

@@ -102,7 +102,7 @@ track() { STARTED+=("$1"); }
 # The pid's engine answers within 10 s.
 await() {
 	for _ in $(seq 100); do
-		"$GODWIT" stat "$1" >/dev/null 2>&1 && return 0
+		"$GODWIT" stat --via engine "$1" >/dev/null 2>&1 && return 0
 		sleep 0.1
 	done
 	return 1
@@ -672,10 +672,12 @@ for i in range(5000): print('%x 1' % (0x$ADDR + 4096 * i))" >"$TMP/list"
 
 # all_pid_commands SENTENCE WORDS PID
 all_pid_commands() {
-	refuses "maps: $1" "$2" maps "$3"
-	refuses "stat: $1" "$2" stat "$3"
-	refuses "move: $1" "$2" move "$3" /dev/null
-	refuses "migrate: $1" "$2" migrate "$3" 0 1
+	local via
+	read -ra via <<<"${VIA-}"
+	refuses "maps: $1" "$2" maps "${via[@]}" "$3"
+	refuses "stat: $1" "$2" stat "${via[@]}" "$3"
+	refuses "move: $1" "$2" move "${via[@]}" "$3" /dev/null
+	refuses "migrate: $1" "$2" migrate "${via[@]}" "$3" 0 1
 }
 
 test_who() {
@@ -685,8 +687,9 @@ test_who() {
 	sleep 600 6>&- 7<&- &
 	PLAIN=$!
 	track $PLAIN
-	all_pid_commands "a process without engine is named, with the mend" \
+	VIA='--via engine' all_pid_commands "a process without engine is named, with the mend" \
 		"PID $PLAIN has no godwit engine: start it with 'godwit run -- CMD'" $PLAIN
+	VIA='--via bogus' all_pid_commands "who acts is engine, kernel or auto" "--via 'bogus': expected engine, kernel or auto" $PLAIN
 }
 
 test_foreign_user() {
@@ -760,7 +763,7 @@ test_stale_sockets() {
 	ok "and nothing was said to it" eval 'grep -q listening "$TMP/fake.out" && ! grep -q heard "$TMP/fake.out"'
 	end_process $fake
 
-	refuses "a socket that nobody listens on any more, of a pid that was given anew, is no engine" "$none" stat $PLAIN
+	refuses "a socket that nobody listens on any more, of a pid that was given anew, is no engine" "$none" stat --via engine $PLAIN
 	godwit ps --json
 	ok "ps neither shows it nor removes what may be about to listen" eval \
 		'exits 0 && ! out_has "\"pid\":$PLAIN," && [ -S "$dir/$PLAIN.sock" ]'
@@ -774,15 +777,15 @@ test_stale_sockets() {
 
 	echo precious >"$TMP/precious"
 	ln -s "$TMP/precious" "$dir/$PLAIN.sock"
-	refuses "a symbolic link to a file is no engine" "$none" stat $PLAIN
+	refuses "a symbolic link to a file is no engine" "$none" stat --via engine $PLAIN
 	rm -f "$dir/$PLAIN.sock"
 	cp "$TMP/precious" "$dir/$PLAIN.sock"
-	refuses "a plain file is no engine" "$none" stat $PLAIN
+	refuses "a plain file is no engine" "$none" stat --via engine $PLAIN
 	godwit ps
 	ok "ps passes over it" eval 'exits 0 && [ ! -s "$TMP/err" ] && [ -f "$dir/$PLAIN.sock" ]'
 	rm -f "$dir/$PLAIN.sock"
 	mkdir "$dir/$PLAIN.sock"
-	refuses "a directory is no engine" "$none" stat $PLAIN
+	refuses "a directory is no engine" "$none" stat --via engine $PLAIN
 	rmdir "$dir/$PLAIN.sock"
 }
 
