@@ -185,8 +185,8 @@ int host_nodes(const struct actor *a, const char *list, bool to, uint64_t *out)
 	bool whole = list[0] == '!' || strcmp(list, "all") == 0;
 	uint64_t used;
 
-	if (!err && whole)
-		err = gw_nodes_parse(list, nr, out);
+	if (!err && whole && gw_nodes_parse(list, nr, out))
+		*out = 0;
 	if (err == -ENODEV)
 		return say_error("node list '%s': this host has node%s up to %d", list, nr > 1 ? "s" : "", nr - 1);
 	if (err)

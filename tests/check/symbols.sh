@@ -67,4 +67,7 @@ long migrate_pages(int pid) { return pid; }
 int main(void) { return gw_self() != NULL || migrate_pages(0); }' >"$work/own.c"
 gcc -I"$top/include" -o "$work/own" "$work/own.c" "$build/libgodwit.a" -pthread && "$work/own"
 verdict $? "a program with a migrate_pages() of its own links with libgodwit.a"
+nm "$build/libgodwit.so" | grep -E ' kernel_(migrate|walk|mover_run)$' >"$work/more"
+empty "$work/more" && nm "$build/godwit" | grep -q ' kernel_migrate$'
+verdict $? "the kernel room is in the command, and not in libgodwit.so"
 echo "1..$nr"
