@@ -86,8 +86,10 @@ static void remember(struct scan *scan, int pid)
 		int room = scan->room ? scan->room * 2 : 64;
 		int *more = realloc(scan->pids, (size_t)room * sizeof(*more));
 
-		scan->pids = more ? more : scan->pids;
-		scan->room = more ? room : scan->room;
+		if (more) {
+			scan->pids = more;
+			scan->room = room;
+		}
 	}
 	if (scan->nr < scan->room)
 		scan->pids[scan->nr++] = pid;

@@ -46,7 +46,7 @@ int refusal_say(const struct kernel_target *t, enum kernel_refusal why)
 	case KERNEL_NO_PROCESS:
 		return say_error("no process %d", t->pid);
 	case KERNEL_ELSEWHERE:
-		return say_error("no process %d here: in another PID namespace a process is called so, which is %d here",
+		return say_error("no process %d here: one of another PID namespace is called so, and is %d here",
 				 t->pid, t->other);
 	case KERNEL_ZOMBIE:
 		return say_error("PID %d is a zombie: it has ended, and has no memory", t->pid);
@@ -74,12 +74,13 @@ int kernel_error(const struct kernel_target *t, int err)
 	case -ESRCH:
 		return say_error("PID %d has ended", t->pid);
 	case -EPERM:
-		return say_error("PID %d: moving pages is not permitted (EPERM): run godwit as root; --all needs CAP_SYS_NICE",
+		return say_error("PID %d: not permitted to move its pages (EPERM): run godwit as root; --all needs "
+				 "CAP_SYS_NICE",
 				 t->pid);
 	case -EACCES:
 		return say_error("PID %d: its cpuset does not allow that node (EACCES)", t->pid);
 	case -ENOSYS:
-		return say_error("this kernel has no move_pages(2): it was built without CONFIG_NUMA or CONFIG_MIGRATION");
+		return say_error("this kernel has no move_pages(2): built without CONFIG_NUMA or CONFIG_MIGRATION");
 	case -ENOMEM:
 		return say_error("out of memory");
 	}
@@ -154,7 +155,8 @@ int actor_open(struct actor *a, const struct cli_args *args, const char *text)
 		return open_kernel(a);
 	err = via == VIA_AUTO ? open_engine_soon(a) : open_engine(a);
 	if (err == -ENOENT && via == VIA_ENGINE)
-		return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD', or use --via kernel", a->pid);
+		return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD', or use --via kernel",
+				 a->pid);
 	if (err == -ENOENT || err == -ESRCH)
 		return open_kernel(a);
 	return err ? CLI_FAILED : 0;

@@ -24,7 +24,7 @@ struct actor {
 	struct kernel_host host;	/* VIA_KERNEL */
 };
 
-#define ACTOR_NONE { .session.client.fd = -1, .target = { .pagemap = -1, .maps = -1 } }
+#define ACTOR_NONE { .session.client.fd = -1, .target.pagemap = -1, .target.maps = -1 }
 
 /* Find who acts on the process named by text. 0, or CLI_FAILED after saying why. Closed by actor_close() in any case. */
 int actor_open(struct actor *a, const struct cli_args *args, const char *text);

@@ -128,8 +128,9 @@ static int visit(void *arg, struct kernel_vma *vma)
 		maps_print_json(area, kind);
 	} else {
 		char line[TOPOLOGY_LINE];
+		size_t len = topology_area_line(area, true, line);
 
-		fwrite(line, 1, topology_area_line(area, true, line), stdout);
+		fwrite(line, 1, len, stdout);
 	}
 	return 0;
 }

@@ -114,7 +114,9 @@ static int report(const struct cli_args *args, const struct actor *a, const stru
 {
 	const struct gw_migrate_options opt = { .flags = req->dry ? GW_MIGRATE_DRY_RUN : 0 };
 	struct gw_migrate_result shown;
-	const struct kernel_report report = { .res = res, .host = &a->host, .target = &a->target, .all = req->move.all };
+	const struct kernel_report report = {
+		.res = res, .host = &a->host, .target = &a->target, .all = req->move.all,
+	};
 	const struct migration m = {
 		.pid = a->pid, .from = req->from, .to = req->to, .opt = &opt, .res = &shown, .kernel = &report,
 	};

@@ -15,8 +15,8 @@ int kernel_move_check(const struct actor *a, size_t line, int32_t node)
 		return say_error("line %zu: node %d: the nodes of this host with memory are %s", line, node,
 				 nodes_text(a->host.memory, have));
 	if (!(a->target.allowed >> node & 1))
-		return say_error("line %zu: node %d is not allowed to PID %d: its cpuset %s allows %s", line, node, a->pid,
-				 a->target.cpuset, nodes_text(a->target.allowed & a->host.online, have));
+		return say_error("line %zu: node %d is not allowed to PID %d: its cpuset %s allows %s", line, node,
+				 a->pid, a->target.cpuset, nodes_text(a->target.allowed & a->host.online, have));
 	return 0;
 }
 

@@ -43,14 +43,15 @@ static void print_back(const struct kernel_report *k)
 	const struct kernel_result *res = k->res;
 
 	if (res->returned)
-		printf("%-12s %" PRIu64 " pages were found elsewhere after they had moved\n", "came back", res->returned);
+		printf("%-12s %" PRIu64 " pages were found elsewhere after they had moved\n", "came back",
+		       res->returned);
 	if (is_balanced(k))
 		printf("%-12s NUMA balancing is on (kernel.numa_balancing=%d) and has moved %" PRIu64
 		       " pages of it meanwhile: pages follow the CPUs that use them; bind the threads to the nodes "
 		       "(taskset), or set it to 0\n",
 		       "balancing", k->host->balancing, res->balanced);
 	else if (k->host->balancing > 0)
-		printf("%-12s NUMA balancing is on (kernel.numa_balancing=%d): pages may follow the CPUs that use them\n",
+		printf("%-12s NUMA balancing is on (kernel.numa_balancing=%d): pages may follow their users' CPUs\n",
 		       "balancing", k->host->balancing);
 }
 
@@ -78,7 +79,8 @@ static void print_reason(const struct kernel_report *k, int err, const char *tit
 	if (err == EBUSY && res->pinned)
 		printf("%-12s %" PRIu64 " of them in buffers registered with io_uring\n", "", res->pinned);
 	else if (err == EBUSY && k->target->pinned_bytes)
-		printf("%-12s the process has %" PRIu64 " kB pinned for long (VmPin)\n", "", k->target->pinned_bytes >> 10);
+		printf("%-12s the process has %" PRIu64 " kB pinned for long (VmPin)\n", "",
+		       k->target->pinned_bytes >> 10);
 }
 
 /* Of the windows that were printed: what of them was work. */

@@ -97,7 +97,8 @@ static void stat_human(const struct actor *a, const char *comm, const struct nod
 
 	printf("PID %d (%s): no engine; pages by NUMA node of the host, in units of 4 KiB\n\n", a->pid,
 	       clean_text(comm, clean, sizeof(clean)));
-	printf("%sNODE     SIZE     FREE        ANON         THP     HUGETLB      SHARED        FILE      ALSO OTHERS'%s\n",
+	printf("%sNODE     SIZE     FREE        ANON         THP     HUGETLB      SHARED        FILE      ALSO OTHERS'"
+	       "%s\n",
 	       tone_begin(TONE_HEAD), tone_end(TONE_HEAD));
 	for (int n = 0; n < KERNEL_NODES; n++) {
 		uint64_t room = kernel_node_free(n);

@@ -149,7 +149,8 @@ enum kernel_walk_flags {
 typedef int (*kernel_walk_fn)(void *arg, const struct kernel_vma *vma, struct kernel_unit *units, uint32_t nr);
 int kernel_walk(struct kernel_target *t, uint32_t flags, kernel_walk_fn fn, void *arg);
 /* The same for one mapping; with no unit at all fn is not called. */
-int kernel_walk_vma(struct kernel_target *t, const struct kernel_vma *vma, uint32_t flags, kernel_walk_fn fn, void *arg);
+int kernel_walk_vma(struct kernel_target *t, const struct kernel_vma *vma, uint32_t flags, kernel_walk_fn fn,
+		    void *arg);
 /* Every mapping, without its pages. */
 int kernel_vmas(int pid, int (*fn)(void *arg, struct kernel_vma *vma), void *arg);
 /* .node of each: -1 is not present, or nothing that has a node. 0 or -errno. */
@@ -187,8 +188,8 @@ struct kernel_mover *kernel_mover_new(int pid, const struct kernel_move_options 
 void kernel_mover_free(struct kernel_mover *m);
 /*
  * Try to bring each unit to .to, once; .err says how it went. Untried units (only after a stop or an error) keep
- * .err = ECANCELED. Returns 0, 1: stopped, or -errno that ends it all: -ESRCH the process has ended, -EPERM, -EACCES the
- * cpuset does not allow a node any more, -ENODEV a node has gone.
+ * .err = ECANCELED. Returns 0, 1: stopped, or -errno that ends it all: -ESRCH the process has ended, -EPERM, -EACCES
+ * the cpuset does not allow a node any more, -ENODEV a node has gone.
  */
 int kernel_mover_run(struct kernel_mover *m, struct kernel_unit *units, uint32_t nr);
 /* Once more those that may succeed later, after a while that grows with turn; true: there was any, and turns are left. */

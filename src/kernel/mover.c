@@ -12,14 +12,18 @@
  *   copy
  *   put the new entries                               ... to here
  *
- * So a touch waits for less than the call lasts. The first step makes nobody wait, and costs the same whatever the call
- * is for; it is measured by calls for an address where nothing is, and the least that was seen is taken off. The rest is
- * reported as the stall: nobody has waited longer.
+ * So a touch waits for less than the call lasts. The first step makes nobody wait, and costs the same whatever the
+ * call is for; it is measured by calls for an address where nothing is, and the least that was seen is taken off. The
+ * rest is reported as the stall: nobody has waited longer.
  *
  * It is far too much where the machine is busy, for in the first step our thread sleeps until every CPU has had its
  * turn. So the size of the next call is steered (policy/steer.c) by the time that our thread was on a CPU, less what
  * that is in a call for nothing: the steps in which others wait are work. Our thread is not to be interrupted in them
  * (thread_hurry()).
+ *
+ * A page that somebody holds is taken away and put back up to ten times before the kernel gives up, so it costs ten
+ * times as much, and such pages come in runs: what was refused so, and what comes behind it, is steered by itself, from
+ * one page a call on.
  *
  * Where a destination is nearly full the kernel reclaims memory while pages of the same call are already away; one page
  * a call is asked for then, whose new place is found before it goes.
@@ -59,7 +63,9 @@ struct kernel_mover {
 	int pid;
 	struct kernel_move_options opt;
 	struct kernel_calls *calls;
-	struct steer steer[CLASSES];
+	struct steer steer[CLASSES][2];	/* of each class: as a rule; of pages that may be held by somebody */
+	bool held[CLASSES];	/* the last call met such */
+	bool again;		/* pages that were refused before */
 	struct dest dest[KERNEL_NODES];
 	bool may_hurry;
 	uint64_t fixed_cpu;	/* time on a CPU of a call for nothing */
@@ -75,6 +81,11 @@ static enum unit_class class_of(const struct kernel_unit *u)
 	if (u->pages > KERNEL_HUGE_PAGES)
 		return GIANT;
 	return u->kind == KERNEL_HUGETLB ? HUGETLB : u->pages == KERNEL_HUGE_PAGES ? HUGE : SMALL;
+}
+
+static struct steer *steer_of(struct kernel_mover *m, enum unit_class class)
+{
+	return &m->steer[class][m->again || m->held[class]];
 }
 
 static uint64_t unit_bytes(const struct kernel_unit *u)
@@ -209,11 +220,14 @@ struct kernel_mover *kernel_mover_new(int pid, const struct kernel_move_options 
 	m->opt = *opt;
 	m->calls = calls;
 	m->start = clock_ns();
-	steer_init(&m->steer[SMALL], opt->bound_ns, most, FORM_PLAIN, false);
-	/* The first one is not to be a dozen: a huge page may take as long as the bound. */
-	for (int c = HUGE; c < CLASSES; c++) {
-		steer_init(&m->steer[c], opt->bound_ns, c == GIANT ? 1 : 8, FORM_PLAIN, false);
-		m->steer[c].form[FORM_PLAIN].batch = 1;
+	/* The first one is not to be a dozen where one may take as long as the bound. */
+	for (int c = SMALL; c < CLASSES; c++) {
+		for (int held = 0; held < 2; held++) {
+			steer_init(&m->steer[c][held], opt->bound_ns, c == SMALL ? most : c == GIANT ? 1 : 8,
+				   FORM_PLAIN, false);
+			if (held || c != SMALL)
+				m->steer[c][held].form[FORM_PLAIN].batch = 1;
+		}
 	}
 	/* What was started with another policy keeps it. */
 	m->may_hurry = sys1(SYS_sched_getscheduler, 0) == SCHED_OTHER;
@@ -289,7 +303,7 @@ static void count_call(struct kernel_mover *m, enum unit_class class, uint32_t n
 {
 	uint64_t stall = less(spent->wall, m->calls->fixed_ns);
 	uint64_t busy = min_u64(stall, less(spent->cpu, m->fixed_cpu));
-	uint32_t tried = 0, pages = 0;
+	uint32_t tried = 0, pages = 0, held = 0;
 	struct dest *d = &m->dest[m->unit[0]->to];
 
 	for (uint32_t i = 0; i < nr; i++) {
@@ -297,6 +311,7 @@ static void count_call(struct kernel_mover *m, enum unit_class class, uint32_t n
 
 		/* What was refused at first sight was never away. */
 		tried += u->err == 0 || u->err == EBUSY || u->err == EAGAIN || u->err == ENOMEM;
+		held += u->err == EBUSY;
 		pages += u->err == 0 ? u->pages : 0;
 		m->bytes += u->err == 0 ? unit_bytes(u) : 0;
 		if (u->err == ENOMEM)
@@ -310,7 +325,8 @@ static void count_call(struct kernel_mover *m, enum unit_class class, uint32_t n
 	hist_add(&m->calls->stall[class != SMALL], stall);
 	hist_add(&m->calls->busy[class != SMALL], busy);
 	if (tried)
-		steer_learn(&m->steer[class], FORM_PLAIN, tried, busy, busy);
+		steer_learn(steer_of(m, class), FORM_PLAIN, tried, busy, busy);
+	m->held[class] = held;
 	spend(d, m->unit[0]->to, pages * KERNEL_PAGE);
 }
 
@@ -369,7 +385,7 @@ static uint32_t gather(struct kernel_mover *m, struct kernel_unit *units, uint32
 		if (!n) {
 			*at = i;
 			if (!m->dest[u->to].tight)
-				steer_next(&m->steer[class_of(u)], &most);
+				steer_next(steer_of(m, class_of(u)), &most);
 		}
 		m->unit[n++] = u;
 	}
@@ -419,7 +435,9 @@ bool kernel_mover_again(struct kernel_mover *m, struct kernel_unit *units, uint3
 	} else if (n) {
 		for (int node = 0; node < KERNEL_NODES; node++)
 			memset(m->dest[node].refused, 0, sizeof(m->dest[node].refused));
+		m->again = true;
 		*err = kernel_mover_run(m, some, n);
+		m->again = false;
 		m->calls->retries += n;
 		for (uint32_t i = 0; i < nr; i++)
 			if (may_succeed_later(&units[i], turn)) {

@@ -203,7 +203,8 @@ enum kernel_refusal kernel_open(struct kernel_target *t, int pid)
 
 int kernel_reopen(struct kernel_target *t)
 {
-	int pagemap = open_proc(t->pid, "pagemap"), maps = open_proc(t->pid, "maps"), err = pagemap < maps ? pagemap : maps;
+	int pagemap = open_proc(t->pid, "pagemap"), maps = open_proc(t->pid, "maps");
+	int err = pagemap < maps ? pagemap : maps;
 
 	if (err >= 0) {
 		kernel_close(t);

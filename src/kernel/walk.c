@@ -399,7 +399,8 @@ int kernel_walk(struct kernel_target *t, uint32_t flags, kernel_walk_fn fn, void
 	return err;
 }
 
-int kernel_walk_vma(struct kernel_target *t, const struct kernel_vma *vma, uint32_t flags, kernel_walk_fn fn, void *arg)
+int kernel_walk_vma(struct kernel_target *t, const struct kernel_vma *vma, uint32_t flags, kernel_walk_fn fn,
+		    void *arg)
 {
 	struct walk *w = walk_new(t, flags, fn, arg);
 	int err = w ? walk_vma(w, vma) : -ENOMEM;

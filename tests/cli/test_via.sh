@@ -161,7 +161,7 @@ test_engine()
 	"$GODWIT" check >/dev/null 2>&1 || return
 	"$GODWIT" run -q -- sleep 600 &
 	pid=$!
-	STARTED+=($pid)
+	STARTED+=("$pid")
 	godwit stat --json $pid
 	ok "a program that is just starting under run is its engine's" json 'd["via"] == "engine"'
 	godwit stat --json --via kernel $pid
@@ -179,7 +179,7 @@ command -v python3 >/dev/null || { echo "1..0 # SKIP python3 is not installed"; 
 : >"$TMP/err"
 sleep 600 &
 PLAIN=$!
-STARTED+=($PLAIN)
+STARTED+=("$PLAIN")
 sleep 0.3
 test_migrate
 test_looking

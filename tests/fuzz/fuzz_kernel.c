@@ -71,7 +71,7 @@ static void kernels_vma_line(struct input *in)
 	char line[512], name[300];
 
 	kernels_name(in, name, sizeof(name));
-	snprintf(line, sizeof(line), "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %u                   %s", (unsigned long)start,
+	snprintf(line, sizeof(line), "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %u      %s", (unsigned long)start,
 		 (unsigned long)end, bits & 1 ? 'r' : '-', bits & 2 ? 'w' : '-', bits & 4 ? 'x' : '-',
 		 bits & 8 ? 's' : 'p', (unsigned long)bits << 12, bits, bits, bits, name);
 	must(kernel_vma_parse(line, &out));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A large process with all that hinders a migration, which knows nothing of godwit, and a thread that touches its memory
- * all the time and measures how long each touch takes.
+ * A large process with all that hinders a migration, which knows nothing of godwit, and a thread that touches its
+ * memory all the time and measures how long each touch takes.
  *
  *   crowd NODE MB THP_MB LIBS    all touched first on NODE
  *

@@ -142,7 +142,7 @@ static void run_on(int node)
 	char name[64], list[256] = "";
 	cpu_set_t set;
 	FILE *f;
-	int first, last;
+	int first = 0, last = -1;
 
 	snprintf(name, sizeof(name), "/sys/devices/system/node/node%d/cpulist", node);
 	f = fopen(name, "r");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the kernel says that pages are: where PID, with lines "NAME START PAGES" on stdin (START in hexadecimal), prints
- * "NAME NODE=COUNT ...", by move_pages(2) for every 4 KiB page. Pages that are on no node count as "none".
+ * Where the kernel says that pages are: where PID, with lines "NAME START PAGES" on stdin (START in hexadecimal),
+ * prints "NAME NODE=COUNT ...", by move_pages(2) for every 4 KiB page. Pages that are on no node count as "none".
  */
 #define _GNU_SOURCE 1
 #include <stdint.h>

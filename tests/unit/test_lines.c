@@ -46,9 +46,9 @@ static void what_the_kernel_maps_for_its_own_sake_is_special(void **state)
 	struct kernel_vma vma;
 
 	(void)state;
-	assert_true(kernel_vma_parse("7ffd1c5f6000-7ffd1c5f8000 r-xp 00000000 00:00 0                          [vdso]", &vma));
+	assert_true(kernel_vma_parse("7ffd1c5f6000-7ffd1c5f8000 r-xp 00000000 00:00 0    [vdso]", &vma));
 	assert_true(vma.special);
-	assert_true(kernel_vma_parse("7ffd1c500000-7ffd1c5f8000 rw-p 00000000 00:00 0                          [stack]", &vma));
+	assert_true(kernel_vma_parse("7ffd1c500000-7ffd1c5f8000 rw-p 00000000 00:00 0    [stack]", &vma));
 	assert_false(vma.special);
 	assert_true(kernel_vma_parse("55592d6b0000-55592d6d1000 rw-p 00000000 00:00 0 ", &vma));
 	assert_string_equal(vma.name, "");
@@ -57,8 +57,9 @@ static void what_the_kernel_maps_for_its_own_sake_is_special(void **state)
 static void what_is_no_mapping_is_refused(void **state)
 {
 	static const char *const bad[] = { "", "7f", "1000-1000 rw-p 00000000 00:00 0 ", "2000-1000 rw-p 0 00:00 0 ",
-					   "1000-2001 rw-p 0 00:00 0 ", "1000-2000 rw 0 00:00 0 ", "1000-2000 rw-p x 00:00 0 ",
-					   "1000-2000 rw-p 0 0000 0 ", "1000-2000 rw-p 0 00:00 ",
+					   "1000-2001 rw-p 0 00:00 0 ", "1000-2000 rw 0 00:00 0 ",
+					   "1000-2000 rw-p x 00:00 0 ", "1000-2000 rw-p 0 0000 0 ",
+					   "1000-2000 rw-p 0 00:00 ",
 					   "10000000000000000-20000000000000000 rw-p 0 00:00 0 " };
 	struct kernel_vma vma;
 
@@ -76,8 +77,8 @@ static void pages_are_counted_in_units_of_4_kib(void **state)
 					   "kernelpagesize_kB=4",
 					   &line));
 	assert_true(line.start == 0x7f5b75c00000 && line.pages[0] == 1 && line.pages[1] == 16383 && !line.huge);
-	assert_true(kernel_numa_line_parse("7f5b73200000 default file=/anon_hugepage\\040(deleted) huge anon=4 dirty=4 N1=4 "
-					   "kernelpagesize_kB=2048",
+	assert_true(kernel_numa_line_parse("7f5b73200000 default file=/anon_hugepage\\040(deleted) huge anon=4 dirty=4 "
+					   "N1=4 kernelpagesize_kB=2048",
 					   &line));
 	assert_true(line.huge && line.unit == 512 && line.pages[1] == 2048);
 }
@@ -87,7 +88,7 @@ static void a_policy_may_have_a_blank_in_it(void **state)
 	struct kernel_numa_line line;
 
 	(void)state;
-	assert_true(kernel_numa_line_parse("7f0000000000 prefer (many):0-1 anon=1 dirty=1 N0=1 kernelpagesize_kB=4", &line));
+	assert_true(kernel_numa_line_parse("7f0000000000 prefer (many):0-1 anon=1 N0=1 kernelpagesize_kB=4", &line));
 	assert_string_equal(line.policy, "prefer (many):0-1");
 	assert_true(kernel_numa_line_parse("7f0000000000 weighted interleave:0,2 N2=7 kernelpagesize_kB=4", &line));
 	assert_string_equal(line.policy, "weighted interleave:0,2");
@@ -104,7 +105,8 @@ static void a_file_that_is_called_like_a_count_counts_nothing(void **state)
 	struct kernel_numa_line line;
 
 	(void)state;
-	assert_true(kernel_numa_line_parse("7f0000000000 default file=/tmp/N0\\075999\\040huge mapped=2 N1=2 kernelpagesize_kB=4",
+	assert_true(kernel_numa_line_parse("7f0000000000 default file=/tmp/N0\\075999\\040huge mapped=2 N1=2 "
+					   "kernelpagesize_kB=4",
 					   &line));
 	assert_true(line.pages[0] == 0 && line.pages[1] == 2 && !line.huge);
 }
@@ -114,8 +116,9 @@ static void a_status_tells_state_namespace_nodes_and_pins(void **state)
 	struct kernel_status status;
 
 	(void)state;
-	assert_true(kernel_status_parse("Name:\tState: Z (odd name)\nState:\tS (sleeping)\nUid:\t1000\t1001\t1000\t1000\n"
-					"NSpid:\t4711\t7\nKthread:\t0\nVmSize:\t    2484 kB\nVmPin:\t    8192 kB\n"
+	assert_true(kernel_status_parse("Name:\tState: Z (odd name)\nState:\tS (sleeping)\n"
+					"Uid:\t1000\t1001\t1000\t1000\nNSpid:\t4711\t7\nKthread:\t0\n"
+					"VmSize:\t    2484 kB\nVmPin:\t    8192 kB\n"
 					"Mems_allowed:\t00000000,0000000f\nMems_allowed_list:\t0-1,3\n",
 					&status));
 	assert_int_equal(status.state, 'S');

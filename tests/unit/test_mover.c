@@ -41,7 +41,8 @@ static void what_is_untold_at_the_end_was_tried(void **state)
 /* A group fails when it is moved for a page that could not be queued: what comes behind that was not looked at. */
 static void what_stands_behind_a_group_that_failed_was_not_tried(void **state)
 {
-	const int32_t status[] = { 1, -EACCES, U, U, -EACCES, U, U, U }, want[] = { 1, -EACCES, T, T, -EACCES, U, U, U };
+	const int32_t status[] = { 1, -EACCES, U, U, -EACCES, U, U, U };
+	const int32_t want[] = { 1, -EACCES, T, T, -EACCES, U, U, U };
 	const int32_t there[] = { U, 1, U }, then[] = { T, 1, U };
 
 	(void)state;

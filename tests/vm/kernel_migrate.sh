@@ -82,7 +82,9 @@ test_move()
 test_looking()
 {
 	godwit maps "$TARGET"
-	ok "maps is numa_maps as it is" eval 'exits 0 && [ "$(<"$TMP/out")" = "$(</proc/$TARGET/numa_maps)" ]'
+	# How many others map a library changes all the time.
+	ok "maps is numa_maps as it is" eval \
+		'exits 0 && [ "$(sed "s/ mapmax=[0-9]*//" "$TMP/out")" = "$(sed "s/ mapmax=[0-9]*//" /proc/$TARGET/numa_maps)" ]'
 	godwit maps --json "$TARGET"
 	ok "maps --json has the same figures" python3 - "$TMP/out" "$TARGET" <<-'PY'
 	import json, sys
