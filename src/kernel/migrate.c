@@ -94,14 +94,49 @@ static int stayed_why(const struct stayed *s, uint64_t addr)
 	return s->unit[low - 1].err;
 }
 
+static bool is_pinned(const struct job *job, uint64_t addr)
+{
+	uint32_t low = 0, high = job->nr_pins;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (job->pins[mid].start <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low && addr < job->pins[low - 1].end;
+}
+
+/*
+ * Those in registered buffers to the front: as long as a ring has them they cannot move, and each try takes a page away
+ * from its device's driver for a while. Returns where the others begin.
+ */
+static size_t stayed_pinned(struct job *job)
+{
+	struct stayed *s = &job->stayed;
+	size_t at = s->sorted;
+
+	for (size_t i = s->sorted; i < s->nr; i++)
+		if (is_pinned(job, s->unit[i].addr)) {
+			struct kernel_unit u = s->unit[i];
+
+			s->unit[i] = s->unit[at];
+			s->unit[at++] = u;
+		}
+	return at;
+}
+
 /* Ask again for those of this sweep that may succeed later. 0, 1: stopped, or -errno. */
 static int stayed_again(struct job *job)
 {
 	struct stayed *s = &job->stayed;
-	uint32_t nr = (uint32_t)(s->nr - s->sorted), turn = 0;
+	size_t first = stayed_pinned(job);
+	uint32_t nr = (uint32_t)(s->nr - first), turn = 0;
 	int err = 0;
 
-	while (!err && nr && kernel_mover_again(job->mover, s->unit + s->sorted, nr, turn, &err)) {
+	while (!err && nr && kernel_mover_again(job->mover, s->unit + first, nr, turn, &err)) {
 		job->res->passes++;
 		turn++;
 	}
@@ -122,21 +157,6 @@ static void stayed_sort(struct stayed *s)
 }
 
 /* ---------------------------------------------------------------- accounting ---- */
-
-static bool is_pinned(const struct job *job, uint64_t addr)
-{
-	uint32_t low = 0, high = job->nr_pins;
-
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-
-		if (job->pins[mid].start <= addr)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low && addr < job->pins[low - 1].end;
-}
 
 static void account_failed(struct job *job, const struct kernel_unit *u, int err)
 {
@@ -304,10 +324,8 @@ static int move_all(struct job *job)
 static void finish(struct job *job)
 {
 	struct kernel_result *res = job->res;
-	int err;
+	int err = sweep(job, false);
 
-	job->nr_pins = kernel_pins(job->t->pid, &job->pins);
-	err = sweep(job, false);
 	if (err && !res->error)
 		res->error = err;
 	res->gone = job->spans.pages > job->met ? job->spans.pages - job->met : 0;
@@ -347,8 +365,7 @@ static int look(struct job *job)
 {
 	uint32_t flags = KERNEL_WALK_SWAP | (job->req->dry ? KERNEL_WALK_SHARED : 0U);
 
-	if (job->req->dry)
-		job->nr_pins = kernel_pins(job->t->pid, &job->pins);
+	job->nr_pins = kernel_pins(job->t->pid, &job->pins);
 	return kernel_walk(job->t, flags, count_window, job);
 }
 
