@@ -138,9 +138,8 @@ bool kernel_numa_line_parse(const char *line, struct kernel_numa_line *out)
 	for (at += len; *at; at += len) {
 		at += strspn(at, " ");
 		len = strcspn(at, " ");
-		/* A name has its blanks in octal, so a word behind "file=" is not part of it. */
-		if (!begins(at, "file="))
-			parse_word(at, len, out);
+		/* A name has its blanks in octal: it is one word, "file=...", and never one of the others. */
+		parse_word(at, len, out);
 	}
 	for (int i = 0; i < KERNEL_NODES; i++)
 		if (__builtin_mul_overflow(out->pages[i], out->unit, &out->pages[i]))

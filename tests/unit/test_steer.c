@@ -89,6 +89,23 @@ static void a_window_that_the_scheduler_made_long_changes_nothing(void **state)
 	assert_int_equal(s.form[FORM_PLAIN].batch, before);
 }
 
+/* As the kernel's calls begin where a page may take as long as the bound. */
+static void a_first_batch_of_one_grows_to_what_the_bound_allows(void **state)
+{
+	struct machine m = { .base = 50000, .page = 2000, .plain_cost = 2000, .transactional_cost = 2000 };
+	enum form form;
+	struct steer s;
+	uint32_t nr;
+
+	(void)state;
+	steer_init(&s, 1000000, 512, FORM_PLAIN, false);
+	s.form[FORM_PLAIN].batch = 1;
+	steer_next(&s, &nr);
+	assert_int_equal(nr, 1);
+	nr = settle(&s, &m, &form);
+	assert_in_range(m.base + nr * m.page, 600000, 1000000);
+}
+
 /* A huge page cannot be made smaller: then the form with the shorter window is right. */
 static void when_no_form_fits_the_shorter_window_wins(void **state)
 {
@@ -115,6 +132,7 @@ int main(void)
 		cmocka_unit_test(the_cheaper_form_is_used),
 		cmocka_unit_test(a_fixed_form_and_batch_are_kept),
 		cmocka_unit_test(a_window_that_the_scheduler_made_long_changes_nothing),
+		cmocka_unit_test(a_first_batch_of_one_grows_to_what_the_bound_allows),
 		cmocka_unit_test(when_no_form_fits_the_shorter_window_wins),
 	};
 
