@@ -414,39 +414,65 @@ int kernel_mover_run(struct kernel_mover *m, struct kernel_unit *units, uint32_t
 
 /* ---------------------------------------------------------------- again ---- */
 
+static bool is_held(const struct kernel_unit *u)
+{
+	return u->err == EBUSY || u->err == EAGAIN;
+}
+
 static bool may_succeed_later(const struct kernel_unit *u, uint32_t turn)
 {
-	if (u->err == EBUSY || u->err == EAGAIN)
+	if (is_held(u))
 		return turn < TURNS;
 	return (u->err == EACCES || u->err == ENOMEM) && turn < TURNS_FEW;
 }
 
-bool kernel_mover_again(struct kernel_mover *m, struct kernel_unit *units, uint32_t nr, uint32_t turn, int *err)
+/* Those that are held, or the others: a call for the former takes much longer. *done has how many there were. */
+static int ask_again(struct kernel_mover *m, struct kernel_unit *units, uint32_t nr, uint32_t turn, uint32_t *done)
 {
 	struct kernel_unit *some = calloc(nr ? nr : 1, sizeof(*some));
 	uint32_t n = 0, k = 0;
+	int err;
 
-	*err = some ? 0 : -ENOMEM;
-	for (uint32_t i = 0; some && i < nr; i++)
-		if (may_succeed_later(&units[i], turn))
+	if (!some)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nr; i++)
+		if (is_held(&units[i]) == m->again && may_succeed_later(&units[i], turn))
 			some[n++] = units[i];
-	if (n && pause_until(m, clock_ns() + (1000000ULL << turn))) {
-		*err = 1;
-	} else if (n) {
-		for (int node = 0; node < KERNEL_NODES; node++)
-			memset(m->dest[node].refused, 0, sizeof(m->dest[node].refused));
-		m->again = true;
-		*err = kernel_mover_run(m, some, n);
-		m->again = false;
-		m->calls->retries += n;
-		for (uint32_t i = 0; i < nr; i++)
-			if (may_succeed_later(&units[i], turn)) {
-				/* What a stop left untried is what it was before. */
-				if (some[k].err != ECANCELED)
-					units[i].err = some[k].err;
-				k++;
-			}
+	err = kernel_mover_run(m, some, n);
+	for (uint32_t i = 0; i < nr && k < n; i++) {
+		if (units[i].addr != some[k].addr)
+			continue;
+		/* What a stop left untried is what it was before. */
+		if (some[k].err != ECANCELED)
+			units[i].err = some[k].err;
+		k++;
 	}
+	*done += n;
 	free(some);
-	return n != 0;
+	return err;
+}
+
+bool kernel_mover_again(struct kernel_mover *m, struct kernel_unit *units, uint32_t nr, uint32_t turn, int *err)
+{
+	uint32_t n = 0;
+
+	*err = 0;
+	for (uint32_t i = 0; i < nr; i++)
+		n += may_succeed_later(&units[i], turn);
+	if (!n)
+		return false;
+	if (pause_until(m, clock_ns() + (1000000ULL << turn))) {
+		*err = 1;
+		return true;
+	}
+	for (int node = 0; node < KERNEL_NODES; node++)
+		memset(m->dest[node].refused, 0, sizeof(m->dest[node].refused));
+	n = 0;
+	*err = ask_again(m, units, nr, turn, &n);
+	m->again = true;
+	if (!*err)
+		*err = ask_again(m, units, nr, turn, &n);
+	m->again = false;
+	m->calls->retries += n;
+	return true;
 }

@@ -44,6 +44,7 @@ test_kinds()
 test_shared()
 {
 	tell fork
+	CHILD=$REPLY
 	godwit migrate --json "${MOST[@]}" "$TARGET" 0 1
 	ok "what a child shares stays: exit 2" exits 2
 	ok "EACCES is the reason, by kind" json 'd["failed_kinds"]["anon"]["EACCES"] >= 4096 and d["failed_kinds"]["thp"]["EACCES"] == 2048'
@@ -67,7 +68,7 @@ test_move()
 	local addr
 	read -r _ addr _ < <(grep '^anon' "$TMP/parts")
 	printf '%s\n' "$addr 0" "10 0" >"$TMP/list"
-	kill "${REPLY:-0}" 2>/dev/null
+	kill "$CHILD"
 	godwit move "$TARGET" "$TMP/list"
 	ok "move by the kernel prints each address as given with its status" eval \
 		'[ "$(cat "$TMP/out")" = "$(printf "%s 0\n10 EFAULT" "'"$addr"'")" ] && exits 2'
