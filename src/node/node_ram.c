@@ -15,6 +15,9 @@
 
 #define MPOL_BIND_MODE 2
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1
 #endif
@@ -44,10 +47,19 @@ struct half *arena_twin(struct arena *a, struct half *h)
 	return &a->half[h == &a->half[0]];
 }
 
-/* DONTFORK: a child would get the frames' old content and keep them busy. */
+/* The slots, and a page behind them that is touched once: see arena_map(). */
+static uint64_t arena_span(const struct arena *a)
+{
+	return arena_bytes(a) + SMALL_UNIT;
+}
+
+/*
+ * DONTFORK: a child would get the frames' old content and keep them busy. Before Linux 6.16 pieces of a mapping grow
+ * together again only if none or all had been touched when they were split, and no move crosses a piece's end.
+ */
 static int arena_map(const struct arena *a)
 {
-	uint64_t at = arena_start(a), len = arena_bytes(a), mask = a->host < 0 ? 0 : 1ULL << a->host;
+	uint64_t at = arena_start(a), len = arena_span(a), mask = a->host < 0 ? 0 : 1ULL << a->host;
 	int prot = PROT_READ | PROT_WRITE | (a->class == ARENA_RWX ? PROT_EXEC : 0);
 	long ret = sys_mmap(at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
@@ -58,6 +70,8 @@ static int arena_map(const struct arena *a)
 	sys3(SYS_madvise, at, len, a->unit == HUGE_UNIT ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (a->host >= 0)
 		ret = sys_numa(SYS_mbind, at, len, MPOL_BIND_MODE, &mask, NODE_MAX + 1, 0);
+	if (ret >= 0)
+		ret = sys3(SYS_madvise, at + arena_bytes(a), SMALL_UNIT, MADV_POPULATE_WRITE);
 	if (ret < 0)
 		sys_mmap(at, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	return ret < 0 ? (int)ret : 0;
@@ -72,7 +86,7 @@ static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_c
 		return NULL;
 	*a = (struct arena){ .host = host, .class = class, .unit = unit };
 	a->slots = unit == HUGE_UNIT ? HUGE_SLOTS : SMALL_SLOTS;
-	at = (uint64_t)region_take(t->region, arena_bytes(a), HUGE_UNIT);
+	at = (uint64_t)region_take(t->region, arena_span(a), HUGE_UNIT);
 	if (!at)
 		return NULL;
 	a->half[0].base = at;
@@ -133,7 +147,7 @@ void node_forget_arenas(struct node_table *t)
 	for (uint32_t i = 0; i < t->nr_arenas; i++) {
 		struct arena *a = &t->arena[i];
 
-		sys_mmap(arena_start(a), arena_bytes(a), PROT_NONE,
+		sys_mmap(arena_start(a), arena_span(a), PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 		a->mapped = a->tracked = a->locked = false;
 		a->half[0].full = a->half[1].full = 0;

@@ -140,7 +140,7 @@ static long memory_map(uint64_t addr, uint64_t len, int prot)
 
 static long memory_advise(uint64_t addr, uint64_t len, int advice)
 {
-	if (!in_sim(addr))
+	if (!in_sim(addr) || advice == MADV_POPULATE_WRITE)
 		return 0;
 	return mmu_sim_madvise(world->sim, addr, len,
 			       advice == MADV_DONTFORK	 ? MMU_SIM_DONTFORK
