@@ -78,7 +78,9 @@ void window_close(struct mm *mm)
 
 /*
  * The program discards without pause, and moves in are refused as long as an event is under way. Only
- * tracked memory has events: leave nothing tracked but what lies between the pages that are out.
+ * tracked memory has events: leave nothing tracked but what lies between the pages that are out. Not if one of
+ * them has followed its mapping out of the window: an mremap() whose event is not read yet may have carried it
+ * back, or to anywhere between, and a page that is out where nothing is tracked is lost.
  */
 void window_narrow(struct mm *mm)
 {
@@ -90,6 +92,8 @@ void window_narrow(struct mm *mm)
 			first = min_u64(first, b->addr[i]);
 			last = max_u64(last, b->addr[i] + b->unit);
 		}
+	if (first < mm->window.start || last > mm->window.end)
+		return;
 	if (first < last && first > mm->window.start)
 		mm->mmu->ops->untrack(mm->mmu, mm->window.start, first - mm->window.start);
 	if (first < last && last < mm->window.end)
