@@ -4,7 +4,8 @@
 #   make CC=clang          another compiler (what was built with other flags is built again)
 #   make WERROR=           warnings stay warnings
 #   make V=1               show the commands
-#   make test T=fork       only the tests whose path has "fork" in it
+#   make test T=fork       only the tests whose path has "fork" in it; test-vm too
+#   make test IN_VM=1      what a host does whose kernel is too old: in a machine of its own; demo too
 #   make torture TORTURE_MINUTES=10 T=redis
 #   make fuzz SECONDS=5    so long for each target; T=maps: only targets with "maps" in their name
 
@@ -105,7 +106,7 @@ SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
 # ---- what people type ----
 
-.PHONY: all test-programs inner-programs bench-programs test sim torture sanitize fuzz bench demo lint man \
+.PHONY: all test-programs inner-programs bench-programs test test-vm sim torture sanitize fuzz bench bench-vm demo lint man \
 	install uninstall clean help FORCE
 
 all: $(LIBS) $(CLI) $(EXAMPLES)	## build the libraries, the godwit command and the examples (the default)
@@ -119,7 +120,13 @@ bench-programs: all $(BENCHES) $(B)/tests/attachee
 test:	## install what is missing (as root), build, run every test
 	@scripts/setup test
 	@$(MAKE) $(JOBS) test-programs
-	@BUILD=$(B) tests/run $(T)
+	@if ! BUILD=$(B) tests/vm/run --needed; then BUILD=$(B) tests/run $(T); \
+		else scripts/setup vm && BUILD=$(B) tests/vm/run --instead $(T); fi
+
+test-vm:	## the tests that want a machine with NUMA nodes and Linux 6.12: in QEMU, emulated where there is no KVM
+	@scripts/setup vm
+	@$(MAKE) $(JOBS) test-programs
+	@BUILD=$(B) tests/vm/run $(T)
 
 sim:	## simulate: SEED=N one world (with BUG=NAME, FAIL=KIND:N, STEPS=N), SEEDS=N worlds; 1000 without either
 	@scripts/setup build
@@ -166,10 +173,21 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@$(B)/bench/inline
 	@BUILD=$(B) bench/attach.sh
 
+# The kernel's copy of a page is not to be an instruction that emulation makes dear, nor its pages to be zeroed twice.
+bench-vm:	## measure on a kernel with two NUMA nodes, in QEMU: bench/vm.sh; what it leaves in $OUT goes to build/bench-vm
+	@[ -x bench/vm.sh ] || { echo 'bench-vm: there is no bench/vm.sh to be run' >&2; exit 1; }
+	@scripts/setup vm
+	@$(MAKE) $(JOBS) bench-programs test-programs
+	@BUILD=$(B) VM_SECONDS=1800 tests/vm/run --machine large --append 'init_on_alloc=0 clearcpuid=erms,fsrm,rep_good' \
+		--out $(B)/bench-vm -- bench/vm.sh
+
+# An emulated machine has time for less: fewer keys, one round.
 demo:	## a real redis-server moved between two nodes while it works
 	@scripts/setup demo
 	@$(MAKE) $(JOBS) all
-	@demo/demo.sh
+	@if ! BUILD=$(B) tests/vm/run --needed; then BUILD=$(B) demo/demo.sh; \
+		else scripts/setup vm && BUILD=$(B) tests/vm/run --machine large -- env KEYS=$${KEYS:-40000} ROUNDS=$${ROUNDS:-1} \
+		demo/demo.sh; fi
 
 lint:	## rooms, format, the other compiler, cppcheck, man page, scripts
 	@scripts/setup lint

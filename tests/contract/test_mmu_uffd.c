@@ -3,6 +3,8 @@
  * The contract over userfaultfd: a real program with threads, children and devices.
  *
  * Closing the mmu lets everybody go who still waits, so a world whose test failed half-way can be closed.
+ *
+ * test-machine: two
  */
 #define _GNU_SOURCE
 #include "mmu_contract_tests.h"

@@ -5,6 +5,7 @@
 #
 #   NUMA_CALLS='COMMAND'   instead of `godwit run`; gets the number of nodes (to test this test: NUMA_CALLS=cat_record)
 #   NUMA_GROUPS='move cpu' only those groups of cases; the others are not asked for
+#   NUMA_NODES='2'         only as many nodes
 #
 # test-timeout: 600
 set -u
@@ -115,7 +116,7 @@ come_to_an_end()
 	return 1
 }
 
-for nodes in 2 4; do
+for nodes in ${NUMA_NODES:-2 4}; do
 	answers $nodes >"$dir/answers" 2>"$dir/err" </dev/null
 	status=$?
 	ok "$nodes nodes: every group of cases comes to its end" come_to_an_end
