@@ -181,12 +181,12 @@ bench-vm:	## measure on a kernel with two NUMA nodes, in QEMU: bench/vm.sh; what
 	@BUILD=$(B) VM_SECONDS=1800 tests/vm/run --machine large --append 'init_on_alloc=0 clearcpuid=erms,fsrm,rep_good' \
 		--out $(B)/bench-vm -- bench/vm.sh
 
-# An emulated machine has time for less: fewer keys, one round.
+# An emulated machine has time for less: fewer keys, one round, and soon from GETs to INCRs.
 demo:	## a real redis-server moved between two nodes while it works
 	@scripts/setup demo
 	@$(MAKE) $(JOBS) all
 	@if ! BUILD=$(B) tests/vm/run --needed; then BUILD=$(B) demo/demo.sh; \
-		else scripts/setup vm && BUILD=$(B) tests/vm/run --machine large -- env KEYS=$${KEYS:-40000} ROUNDS=$${ROUNDS:-1} \
+		else scripts/setup vm && BUILD=$(B) tests/vm/run --machine large -- env KEYS=$${KEYS:-20000} ROUNDS=$${ROUNDS:-1} REQUESTS=500 \
 		demo/demo.sh; fi
 
 lint:	## rooms, format, the other compiler, cppcheck, man page, scripts

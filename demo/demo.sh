@@ -10,11 +10,12 @@
 #   BUILD=build   where godwit was built      KEYS=500000  values of 882 bytes, and as many counters
 #   ROUNDS=3      rounds of three turns       TURN=3       seconds of each
 #   RATE=500      bound of the second turn, MB/s
+#   REQUESTS=50000   GETs of redis-benchmark, then as many INCRs, and so on
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
 
-godwit=${BUILD:-build}/godwit keys=${KEYS:-500000} rounds=${ROUNDS:-3} turn=${TURN:-3} rate=${RATE:-500}
+godwit=${BUILD:-build}/godwit keys=${KEYS:-500000} rounds=${ROUNDS:-3} turn=${TURN:-3} rate=${RATE:-500} requests=${REQUESTS:-50000}
 dir='' redis='' bench='' mover=''
 rates_without=() rates_bounded=() rates_full=()
 bold='' dim='' good='' bad='' plain='' rewrite='' parts=1
@@ -216,7 +217,7 @@ main()
 	echo "redis-server, pid $redis, runs on nodes 0 and 1; loading $((2 * keys)) keys"
 	load_keys
 	"$godwit" migrate -q --dry-run "$redis" 0 1 || die 'migrate --dry-run'	# a look, so that pages are on the books
-	redis-benchmark -s "$dir/redis" -t get,incr -r "$keys" -n 50000 -l -q >/dev/null 2>&1 &
+	redis-benchmark -s "$dir/redis" -t get,incr -r "$keys" -n "$requests" -l -q >/dev/null 2>&1 &
 	bench=$!
 	sleep 1
 	compare
