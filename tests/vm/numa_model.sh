@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The model of Linux's NUMA calls agrees with a real kernel: tests/numa/model on the machine's own nodes, without godwit.
+# Where all nodes are as far from each other; with other distances other nodes are the nearest, which the model does not know.
 #
-# test-machine: two four far
+# test-machine: two four
 set -u
 
 cd "$(dirname "$0")/../.." || exit 1
