@@ -122,7 +122,7 @@ postmaster=$(head -n 1 "$dir/home/data/postmaster.pid")
 background "${user[@]}" "$bin/pgbench" -h "$dir/home" -U tester -n -T 600 -c 2 postgres
 measure postmaster "$postmaster"
 measure 'pg backend' "$("${user[@]}" "$bin/psql" -h "$dir/home" -U tester -d postgres -XAtqc \
-	"SELECT pid FROM pg_stat_activity WHERE query LIKE '%pgbench%' AND pid <> pg_backend_pid() LIMIT 1")"
+	"SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench' LIMIT 1")"
 end_last
 end_last
 echo "# the same in $csv"

@@ -102,17 +102,17 @@ int gw_start(struct gw_engine **out, const struct gw_options *opt);
 int gw_stop(struct gw_engine *e);
 
 /*
- * fork() for who has started the engine with GW_OWN_FORKS: hold before it; on the same thread release after it, or abandon
- * in the child, which then has no engine (what the parent's had in memory is given back). Between hold and release no
- * page is in flight; other calls work, so that handlers of fork() may wait for threads that make them.
+ * fork() for who has started the engine with GW_OWN_FORKS: hold before it; on the same thread release after it, or
+ * abandon in the child, which then has no engine (what the parent's had in memory is given back). Between hold and
+ * release no page is in flight; other calls work, so that handlers of fork() may wait for threads that make them.
  */
 void gw_hold(struct gw_engine *e);
 void gw_release(struct gw_engine *e);
 void gw_abandon(struct gw_engine *e);
 
 /*
- * From here on gw_self() is NULL: for who must see to it that no thread is in a call before gw_stop(), which still takes
- * the engine.
+ * From here on gw_self() is NULL: for who must see to it that no thread is in a call before gw_stop(), which still
+ * takes the engine.
  */
 void gw_retire(struct gw_engine *e);
 

@@ -74,8 +74,8 @@ static int plan_next(struct plan *p)
 }
 
 /*
- * libc's own, or, until the first call, a way to the linker in the object that the slot is of. Not if another library has
- * put something before it already.
+ * libc's own, or, until the first call, a way to the linker in the object that the slot is of. Not if another library
+ * has put something before it already.
  */
 static bool slot_is_libcs(const struct plan *p, const struct attached_slot *s, uint64_t next)
 {

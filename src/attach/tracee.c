@@ -322,8 +322,8 @@ struct rseq_section {
 };
 
 /*
- * A restartable sequence that is interrupted is to begin anew; our calls end it without that. So the thread goes on where
- * the kernel would have sent it.
+ * A restartable sequence that is interrupted is to begin anew; our calls end it without that. So the thread goes on
+ * where the kernel would have sent it.
  */
 static int leave_sequence(struct tracee *t)
 {
@@ -472,8 +472,8 @@ int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, int mem, str
 #define CALL_PATIENCE_NS 10000000000ULL
 
 /*
- * To the next begin or end of a system call. All signals but two are blocked: SIGSTOP is the process's, and holds when we
- * have gone. Another can only be our call's own fault.
+ * To the next begin or end of a system call. All signals but two are blocked: SIGSTOP is the process's, and holds when
+ * we have gone. Another can only be our call's own fault.
  */
 static int step(struct tracee *t)
 {

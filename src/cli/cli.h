@@ -56,6 +56,7 @@ enum cli_opt {
 	OPT_STRICT,
 	OPT_VIA,
 	OPT_ALL,
+	OPT_ATTACH,
 };
 
 struct cli_option {
@@ -407,6 +408,15 @@ int program_engine(char *buf, size_t len);
  * what is wrong with them.
  */
 int specs_collect(const struct cli_args *args, char *buf);
+
+/* ---------------------------------------------------------------- cli_attach.c ---- */
+
+struct attach_result;
+/*
+ * Attach to a process, which has no engine, with these nodes ("SPEC;SPEC"), and the engine's own bound (0: its default)
+ * and flags. Returns 0, or CLI_FAILED after saying why.
+ */
+int attach_to(int pid, const char *nodes, uint32_t stall_us_max, uint32_t flags, struct attach_result *res);
 
 /* ---------------------------------------------------------------- inline.c, filter.c, supervisor.c ---- */
 

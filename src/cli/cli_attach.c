@@ -63,31 +63,37 @@ static int has_engine(int pid, bool *has)
 	return err == -ENOENT ? 0 : err ? CLI_FAILED : 0;
 }
 
-static int attach(const struct cli_args *args)
+int attach_to(int pid, const char *nodes, uint32_t stall_us_max, uint32_t flags, struct attach_result *res)
 {
-	char nodes[SPECS_MAX] = "", engine[PATH_MAX], dir[CTL_PATH_MAX] = "", why[ATTACH_WHY];
-	struct attach_result res;
-	bool has;
-	int pid, nr_nodes = specs_collect(args, nodes), err;
+	char engine[PATH_MAX], dir[CTL_PATH_MAX] = "", why[ATTACH_WHY];
+	struct attach_options opt = { .library = engine, .nodes = nodes, .runtime_dir = dir,
+				      .stall_us_max = stall_us_max, .flags = flags };
+	int err;
 
-	if (nr_nodes < 0 || session_pid(args->operands[0], &pid) || need_all() ||
-	    program_engine(engine, sizeof(engine)) || has_engine(pid, &has))
+	if (need_all() || program_engine(engine, sizeof(engine)))
 		return CLI_FAILED;
-	if (has)
-		return say_error("PID %d has an engine already", pid);
 	if (!process_runtime_dir(pid, dir, sizeof(dir)))
 		dir[0] = '\0';
 	signals_hold(true);
-	err = attach_process(pid,
-			     &(struct attach_options){ .library = engine,
-						       .nodes = nodes,
-						       .runtime_dir = dir,
-						       .stall_us_max = (uint32_t)args_number(args, OPT_MAX_STALL, 0),
-						       .flags = args_has(args, OPT_NO_RECYCLE) ? GW_NO_RECYCLE : 0 },
-			     &res, why);
+	err = attach_process(pid, &opt, res, why);
 	signals_hold(false);
-	if (err)
-		return say_error("PID %d %s", pid, why);
+	return err ? say_error("PID %d %s", pid, why) : 0;
+}
+
+static int attach(const struct cli_args *args)
+{
+	char nodes[SPECS_MAX] = "";
+	struct attach_result res;
+	bool has;
+	int pid, nr_nodes = specs_collect(args, nodes);
+
+	if (nr_nodes < 0 || session_pid(args->operands[0], &pid) || has_engine(pid, &has))
+		return CLI_FAILED;
+	if (has)
+		return say_error("PID %d has an engine already", pid);
+	if (attach_to(pid, nodes, (uint32_t)args_number(args, OPT_MAX_STALL, 0),
+		      args_has(args, OPT_NO_RECYCLE) ? GW_NO_RECYCLE : 0, &res))
+		return CLI_FAILED;
 	if (args_has(args, OPT_JSON))
 		print_json(pid, true, nr_nodes, &res);
 	else if (!args_has(args, OPT_QUIET))

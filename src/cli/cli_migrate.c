@@ -94,6 +94,7 @@ static int run(const struct cli_args *args)
 
 static const struct cli_option options[] = {
 	VIA_OPTION,
+	ATTACH_OPTION,
 	{ OPT_ALL, 0, "all", NULL, "kernel: also pages that other processes map, for all of them", 0, 0 },
 	{ OPT_MAX_STALL, 0, "max-stall", "US", "bound of a stall of the program (microseconds)", 1, 1000000 },
 	{ OPT_RATE, 0, "rate", "MB/s", "move at most that much, in 10^6 bytes a second", 1, 1000000000 },

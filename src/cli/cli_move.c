@@ -408,6 +408,7 @@ static int run(const struct cli_args *args)
 
 static const struct cli_option options[] = {
 	VIA_OPTION,
+	ATTACH_OPTION,
 	{ OPT_QUERY, 0, "query", NULL, "only ask: lines of ADDRESS; nothing moves", 0, 0 },
 	{ OPT_FORMAT, 0, "format", "FORMAT", "auto, plain, perf, memtierd or damon", 0, 0 },
 	{ OPT_FOLLOW, 0, "follow", NULL, "the log grows: carry it out as it does", 0, 0 },

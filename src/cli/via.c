@@ -3,6 +3,8 @@
 #define _GNU_SOURCE 1
 #include "via.h"
 
+#include "attach/attach.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +145,33 @@ static int open_engine_soon(struct actor *a)
 	return err;
 }
 
+/* The host's nodes by their numbers, where it has several; else two virtual ones. */
+static int nodes_to_attach(char *buf, size_t len)
+{
+	struct kernel_host host;
+	size_t used = 0;
+
+	kernel_host(&host);
+	if (!(host.memory & (host.memory - 1)))
+		return snprintf(buf, len, "ram;ram") < 0;
+	if (host.memory & (host.memory + 1))
+		return say_error("--attach: this host's nodes with memory are not numbered from 0 on: 'godwit attach' with "
+				 "a --node for each");
+	for (int node = 0; host.memory >> node & 1 && used < len; node++)
+		used += (size_t)snprintf(buf + used, len - used, "%sram,host=%d", node ? ";" : "", node);
+	return 0;
+}
+
+static int attach_first(struct actor *a)
+{
+	struct attach_result res;
+	char nodes[GW_MAX_NODES * 16];
+
+	if (nodes_to_attach(nodes, sizeof(nodes)) || attach_to(a->pid, nodes, 0, 0, &res))
+		return CLI_FAILED;
+	return open_engine(a);
+}
+
 int actor_open(struct actor *a, const struct cli_args *args, const char *text)
 {
 	enum via via;
@@ -151,11 +180,16 @@ int actor_open(struct actor *a, const struct cli_args *args, const char *text)
 	*a = (struct actor)ACTOR_NONE;
 	if (parse_via(args, &via) || session_pid(text, &a->pid))
 		return CLI_FAILED;
+	if (via == VIA_KERNEL && args_has(args, OPT_ATTACH))
+		return say_error("%s: --attach brings an engine, --via kernel does without: give one of them",
+				 args->cmd->name);
 	if (via == VIA_KERNEL)
 		return open_kernel(a);
 	err = via == VIA_AUTO ? open_engine_soon(a) : open_engine(a);
+	if (err == -ENOENT && args_has(args, OPT_ATTACH))
+		err = attach_first(a);
 	if (err == -ENOENT && via == VIA_ENGINE)
-		return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD', or use --via kernel",
+		return say_error("PID %d has no godwit engine: 'godwit attach %d', or use --via kernel", a->pid,
 				 a->pid);
 	if (err == -ENOENT || err == -ESRCH)
 		return open_kernel(a);

@@ -15,6 +15,9 @@ enum via { VIA_AUTO, VIA_ENGINE, VIA_KERNEL };
 /* The row of --via for the table of options. */
 #define VIA_OPTION { OPT_VIA, 0, "via", "WHO", "engine, kernel, or auto: the engine if there is one", 0, 0 }
 
+/* And that of --attach, for commands that act. */
+#define ATTACH_OPTION { OPT_ATTACH, 0, "attach", NULL, "attach first to a process without an engine", 0, 0 }
+
 /* One end of a command: an engine's session, or a process as the kernel shows it. */
 struct actor {
 	enum via via;			/* VIA_ENGINE or VIA_KERNEL */

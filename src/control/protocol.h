@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CTL_MAGIC 0x54495747U	/* "GWIT" */
-#define CTL_VERSION 1U
+#define CTL_VERSION 2U
 #define CTL_LEN_MAX (1U << 16)	/* longest message */
 #define CTL_GROUP_MAX (GW_GROUP_SAVED + 1)	/* a group's name, and its NUL */
 #define CTL_NO_NODE 255

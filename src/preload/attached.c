@@ -53,8 +53,8 @@ void *attached_next(const char *name)
 /* ---- fork ---- */
 
 /*
- * Unlike a handler of libc's that was there from the beginning this comes before all of the program's own, which may wait
- * for threads that call the engine: so it keeps no lock, and the child has no engine.
+ * Unlike a handler of libc's that was there from the beginning this comes before all of the program's own, which may
+ * wait for threads that call the engine: so it keeps no lock, and the child has no engine.
  */
 pid_t attached_fork(void);
 pid_t attached_fork(void)
@@ -343,8 +343,8 @@ static bool wait_for_nobody(const struct attached *a)
 }
 
 /*
- * A thread may have jumped here before its slot was libc's again and not be counted yet; but it is before it looks for the
- * engine. So when nobody is inside, and after that nobody finds an engine, those who are counted then are the last.
+ * A thread may have jumped here before its slot was libc's again and not be counted yet; but it is before it looks for
+ * the engine. So when nobody is inside, and after that nobody finds an engine, those who are counted then are the last.
  */
 static int end(struct attached *a)
 {

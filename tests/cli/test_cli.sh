@@ -148,7 +148,7 @@ import os, socket, struct, sys, time
 what, pid = sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else os.getpid()
 path = '%s/%d.sock' % (sys.argv[1], pid)
 NODE, COMM = 88, 16
-def message(kind, body, magic=0x54495747, version=1, length=None):
+def message(kind, body, magic=0x54495747, version=2, length=None):
     return struct.pack('=IHHII', magic, version, kind, len(body) if length is None else length, 0) + body
 def hello(sock, nodes=2, size=None):
     sock.recv(16)

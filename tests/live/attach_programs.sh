@@ -227,7 +227,7 @@ postmaster=$(head -n 1 "$dir/home/data/postmaster.pid")
 start 200 "${user[@]}" "$bin/pgbench" -h "$dir/home" -U tester -n -T $((15 * scale)) -c 2 postgres >"$dir/pgbench" 2>&1
 sleep 1
 tried=0
-for backend in $(query "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pgbench%' AND pid <> pg_backend_pid()"); do
+for backend in $(query "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench'"); do
 	round_trips "$backend" 3 && tried=$((tried + 1))
 done
 ok 'postgres: three round trips of each backend that serves' [ $tried = 2 ]

@@ -52,7 +52,7 @@ struct move_body {
 
 static struct head head_of(uint16_t type, uint32_t len)
 {
-	return (struct head){ .magic = 0x54495747, .version = 1, .type = type, .len = len };
+	return (struct head){ .magic = 0x54495747, .version = 2, .type = type, .len = len };
 }
 
 static double now_ms(void)
