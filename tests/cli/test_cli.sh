@@ -190,7 +190,7 @@ PY
 
 # ---------------------------------------------------------------- the command itself ----
 
-COMMANDS="check run ps maps migrate move stat group"
+COMMANDS="check run attach detach ps maps migrate move stat group"
 
 test_command() {
 	local cmd
@@ -688,7 +688,15 @@ test_who() {
 	PLAIN=$!
 	track $PLAIN
 	VIA='--via engine' all_pid_commands "a process without engine is named, with the mend" \
-		"PID $PLAIN has no godwit engine: start it with 'godwit run -- CMD'" $PLAIN
+		"PID $PLAIN has no godwit engine: 'godwit attach $PLAIN'" $PLAIN
+	refuses "migrate: --attach and --via kernel exclude each other" "--via kernel does without" \
+		migrate --attach --via kernel $PLAIN 0 0
+	refuses "attach: a node that cannot be is named" "cannot read 'rom'" attach --node rom $PLAIN
+	godwit migrate --attach --json $PLAIN 0 1
+	ok "migrate --attach: the process has an engine then" eval 'exits 0 && grep -q "\"via\":\"engine\"" "$TMP/out"'
+	godwit detach --json $PLAIN
+	ok "detach --json: not attached, and how long a thread stood still" \
+		eval 'exits 0 && grep -q "\"attached\":false.*\"pause_us\":[0-9]" "$TMP/out"'
 	VIA='--via bogus' all_pid_commands "who acts is engine, kernel or auto" "--via 'bogus': expected engine, kernel or auto" $PLAIN
 }
 
