@@ -140,7 +140,13 @@ struct gw_node_options {
  */
 int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
 
-/* Add a node; returns its id, numbered from 0. -ENOSPC: GW_MAX_NODES; -EINVAL; -ENODEV: no such host node. */
+/*
+ * May the frames of a node be those of this NUMA node of the host? 0; -ENODEV: there is none; -ENXIO: it has no memory;
+ * -EACCES: this process may not take memory from it (Mems_allowed of /proc/self/status); -EINVAL.
+ */
+int gw_host_node(int host);
+
+/* Add a node; returns its id, numbered from 0. -ENOSPC: GW_MAX_NODES; -EINVAL; or what gw_host_node() says of its host. */
 int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt);
 
 struct gw_node_info {

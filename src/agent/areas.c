@@ -32,22 +32,15 @@ static void count_managed(struct mm *mm, struct gw_area *out)
 	lock_release(&mm->lock);
 }
 
-static void count_unmanaged(struct mm *mm, struct gw_area *out)
+static void count_others(struct mm *mm, struct gw_area *out)
 {
-	struct mmu_run run[32];
-	uint64_t pos = out->start;
-	int n;
+	struct unmanaged u = { 0 };
 
-	while ((n = mm->mmu->ops->scan(mm->mmu, &pos, out->end, run, (int)ARRAY_SIZE(run))) > 0)
-		for (int i = 0; i < n; i++) {
-			uint64_t nr = (run[i].end - run[i].start) / PAGE_SIZE_;
-
-			if (run[i].bits & MMU_PG_ZERO)
-				continue;
-			out->pages[0] += nr;
-			out->huge += run[i].bits & MMU_PG_HUGE ? nr : 0;
-			out->swapped += run[i].bits & MMU_PG_SWAPPED ? nr : 0;
-		}
+	count_unmanaged(mm, out->start, out->end, &u);
+	for (uint32_t n = 0; n < NODE_MAX; n++)
+		out->pages[n] += u.pages[n];
+	out->huge += u.huge;
+	out->swapped += u.swapped;
 }
 
 /* The policy that holds at the start of a mapping's piece, whose end is brought down to where it changes. */
@@ -70,7 +63,7 @@ static int piece_report(struct mm *mm, const struct area *area, struct gw_area *
 	if (area->kind == AREA_MANAGED || area->kind == AREA_READONLY)
 		count_managed(mm, out);
 	else
-		count_unmanaged(mm, out);
+		count_others(mm, out);
 	return job->area_fn(out, job->area_arg);
 }
 

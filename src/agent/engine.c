@@ -267,6 +267,11 @@ int gw_node_parse(const char *text, struct gw_node_options *out, size_t *at)
 	return err;
 }
 
+int gw_host_node(int host)
+{
+	return host_check(host);
+}
+
 int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt)
 {
 	struct node_spec spec = { .host = opt->host, .bytes = opt->bytes, .distance = opt->distance,

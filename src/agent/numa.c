@@ -106,36 +106,12 @@ bool may_move_all(uint32_t tid)
 	return sys2(SYS_capget, &head, caps) >= 0 && caps[0].effective >> CAP_NICE & 1;
 }
 
-/* The CPU that a thread of this process runs on, or ran on last. */
-static int cpu_of(uint32_t tid)
-{
-	char path[64] = "/proc/self/task/", buf[1024];
-	const char *at = buf;
-	uint64_t cpu = 0;
-	long fd, got;
-
-	str_cat_u64(path, sizeof(path), tid);
-	str_cat(path, sizeof(path), "/stat");
-	fd = sys4(SYS_openat, AT_FDCWD, path, 0, 0);
-	got = fd < 0 ? -1 : sys3(SYS_read, fd, buf, sizeof(buf) - 1);
-	if (fd >= 0)
-		sys1(SYS_close, fd);
-	buf[got > 0 ? got : 0] = '\0';
-	/* field 39; the name, field 2, may have blanks and ends with the last parenthesis */
-	at = strrchr(buf, ')');
-	for (int field = 2; at && field < 39; field++) {
-		at = strchr(at, ' ');
-		at = at ? at + 1 : NULL;
-	}
-	return at && str_u64(&at, 10, &cpu) ? (int)cpu : 0;
-}
-
 static int cpu_now(uint32_t tid)
 {
 	unsigned int cpu = 0;
 
 	if (tid != (uint32_t)sys0(SYS_gettid))
-		return cpu_of(tid);
+		return thread_cpu(tid);
 	return sys_numa(SYS_getcpu, &cpu, 0, 0, 0, 0, 0) < 0 ? 0 : (int)cpu;
 }
 
@@ -232,7 +208,11 @@ static long call_set_mempolicy(struct gw_engine *e, uint32_t tid, const long a[6
 		err = get_nodes(&given, (uint64_t)a[1], (uint64_t)a[2]);
 	if (!err)
 		err = make_policy(e, mode, flags, &given, &ask.mbind.pol);
-	return err ? err : run(e, &ask);
+	if (!err)
+		err = (int)run(e, &ask);
+	if (!err && tid == (uint32_t)sys0(SYS_gettid)) /* only a thread itself can tell the host's kernel */
+		host_task(&e->mm, &ask.mbind.pol);
+	return err;
 }
 
 static long call_mbind(struct gw_engine *e, uint32_t tid, const long a[6])
@@ -524,6 +504,7 @@ int gw_policy_load(struct gw_engine *e, const char *text)
 	signals = program_acquire(&e->mm);
 	e->mm.place.initial = (struct task){ .home = home_of(e, e->pid), .pol = pol };
 	program_release(&e->mm, signals);
+	host_task(&e->mm, &pol);
 	return 0;
 }
 

@@ -60,15 +60,19 @@ struct moving {
 	long left;
 };
 
-/* What the engine does not manage stays on node 0, where the host has it; its own kernel knows whether it is there. */
-static int unmanaged_status(void *page, int wanted)
+/*
+ * What the engine does not manage stays where the host has it, and counts on node 0 unless all nodes are bound to the
+ * host; its own kernel knows whether it is there.
+ */
+static int unmanaged_status(struct gw_engine *e, void *page, int wanted)
 {
-	int status = -EACCES;
+	int status = -EACCES, node;
 	long err = sys_numa(SYS_move_pages, 0, 1, &page, 0, &status, 0);
 
-	if (err < 0 || status >= 0)
-		return wanted > 0 ? -EACCES : 0;
-	return status;
+	if (err >= 0 && status < 0)
+		return status;
+	node = err >= 0 && node_all_host(&e->nodes) ? node_true(&e->nodes, 0, status) : 0;
+	return wanted >= 0 && wanted != node ? -EACCES : node;
 }
 
 /* So many requests at once are the engine's limit, not the program's. */
@@ -97,7 +101,7 @@ static int ask_engine(struct moving *m, uint64_t first, uint64_t nr)
 		return (int)err;
 	for (uint64_t i = 0; i < nr; i++) {
 		if (status[i] == -EACCES && !m->pid && (!nodes || nodes[i] || gw_query(m->e, pages[i]) < 0))
-			status[i] = unmanaged_status(pages[i], nodes ? nodes[i] : -1);
+			status[i] = unmanaged_status(m->e, pages[i], nodes ? nodes[i] : -1);
 		m->left += nodes && (status[i] == -EBUSY || status[i] == -ENOMEM || status[i] == -EAGAIN);
 	}
 	return 0;
@@ -223,7 +227,7 @@ int numa_query(struct gw_engine *e, uint64_t addr)
 	do
 		status = gw_query(e, (void *)addr);
 	while (full(status));
-	return status == -EACCES ? unmanaged_status((void *)addr, -1) : status;
+	return status == -EACCES ? unmanaged_status(e, (void *)addr, -1) : status;
 }
 
 /* ---- migrate_pages ---- */

@@ -161,7 +161,8 @@ void touch_watch(struct gw_engine *e, uint32_t tid, const struct task *has)
 	struct mm *mm = &e->mm;
 	bool open;
 
-	if (mm->observed || mm->nodes->nr < 2 ||
+	/* where all nodes are bound to the host its kernel says where a page came from */
+	if (mm->observed || mm->nodes->nr < 2 || node_all_host(mm->nodes) ||
 	    (mm->place.nr_changes < CHANGES_MOST && !others_differ(e, tid, has)))
 		return;
 	lock_acquire(&mm->migrate);

@@ -86,6 +86,8 @@ struct thread {
  */
 int thread_start(struct thread *t, bool own_files);
 void thread_join(struct thread *t);
+/* The CPU that a thread of this process runs on, or ran on last. */
+int thread_cpu(uint32_t tid);
 /*
  * A program's thread that takes a lock of ours must not run a handler meanwhile: that may want the lock too, or wait
  * for another thread that does (collectors of garbage stop threads so). Returns the mask to restore.

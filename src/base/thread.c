@@ -6,9 +6,11 @@
  */
 #include "base/base.h"
 
+#include <fcntl.h>
 #include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 
 #define TLS_BLOCK 4096UL	/* top of the stack area: room below and above the thread pointer */
 
@@ -78,6 +80,31 @@ void thread_join(struct thread *t)
 	while ((tid = __atomic_load_n(&t->tid, __ATOMIC_ACQUIRE)) != 0)
 		/* the kernel's wake at exit is not a private one */
 		sys4(SYS_futex, &t->tid, 0 /* FUTEX_WAIT */, tid, NULL);
+}
+
+int thread_cpu(uint32_t tid)
+{
+	char path[64] = "/proc/self/task/", buf[1024];
+	const char *at;
+	uint64_t cpu = 0;
+	long fd, got;
+
+	str_cat_u64(path, sizeof(path), tid);
+	str_cat(path, sizeof(path), "/stat");
+	fd = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	got = fd < 0 ? -1 : sys3(SYS_read, fd, buf, sizeof(buf) - 1);
+	if (fd >= 0)
+		sys1(SYS_close, fd);
+	buf[got > 0 ? got : 0] = '\0';
+	/* field 39; the name, field 2, may have blanks and ends with the last parenthesis */
+	at = NULL;
+	for (const char *c = buf; *c; c++)
+		at = *c == ')' ? c : at;
+	for (int field = 2; at && field < 39; field++) {
+		at = strchr(at, ' ');
+		at = at ? at + 1 : NULL;
+	}
+	return at && str_u64(&at, 10, &cpu) ? (int)cpu : 0;
 }
 
 #define FIFO_LOWEST 1

@@ -6,21 +6,28 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #define NODES_DEFAULT 2
 
 static int check_host(const char *spec, int host)
 {
-	char name[64];
+	char name[ERRNO_TEXT];
+	int err = host < 0 ? 0 : gw_host_node(host);
 
-	if (host < 0)
+	switch (err) {
+	case 0:
 		return 0;
-	snprintf(name, sizeof(name), "/sys/devices/system/node/node%d", host);
-	/* Without NUMA in the kernel there is one node and no directory. */
-	if (access(name, F_OK) == 0 || (host == 0 && access("/sys/devices/system/node", F_OK) != 0))
-		return 0;
-	return say_error("node '%s': this machine has no NUMA node %d: see 'godwit check'", spec, host);
+	case -ENODEV:
+		return say_error("node '%s': this machine has no NUMA node %d: see 'godwit check'", spec, host);
+	case -ENXIO:
+		return say_error("node '%s': NUMA node %d of this machine has no memory: bring its memory online, or name "
+				 "one of /sys/devices/system/node/has_memory", spec, host);
+	case -EACCES:
+		return say_error("node '%s': this process may not use NUMA node %d: it is not in Mems_allowed of "
+				 "/proc/self/status; widen cpuset.mems of its cgroup, or name a node of it", spec, host);
+	default:
+		return say_error("node '%s': NUMA node %d: %s", spec, host, errno_name(err, name));
+	}
 }
 
 static int check_spec(const char *spec)

@@ -25,7 +25,7 @@ struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags)
 	page->want = 0;
 	page->flags = flags | PG_PRESENT;
 	if (node == NODE_BY_POLICY)
-		node = place_page(mm, addr, page_nr(page), NULL);
+		node = place_page(mm, addr, page_nr(page), NULL, HOST_UNKNOWN);
 	page->node = (uint8_t)node;
 	mm->pt.present += page_nr(page);
 	node_charge_force(mm->nodes, node, page_nr(page));
@@ -140,9 +140,10 @@ static void absent(struct mm *mm, uint64_t start, uint64_t end)
 
 /* ---- entering runs ---- */
 
-static int node_at(struct mm *mm, const int *where)
+/* Where the kernel has said where it is: by policy as far as that agrees. */
+static int node_at(struct mm *mm, uint64_t addr, uint32_t nr, const int *where)
 {
-	return where ? node_of_host(mm->nodes, *where) : NODE_BY_POLICY;
+	return where ? place_page(mm, addr, nr, NULL, *where) : NODE_BY_POLICY;
 }
 
 /* Off its list it stays in the books and is not moved; back on it, it may be. */
@@ -185,12 +186,14 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 	if (page && page->flags & PG_PRESENT) {
 		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
 		page->want = want_found(page->want);
+		if (where)
+			page_seen(mm, page, *where);
 		unshelve(mm, page);
 		return 0;
 	}
 	if (page && page->refs)
 		return 0; /* on a migration's list, and came back meanwhile: the next look enters it */
-	page = page_enter(mm, addr, node_at(mm, where), flags);
+	page = page_enter(mm, addr, node_at(mm, addr, 1, where), flags);
 	if (page && mm->observed) /* who touched it may be seen a moment later */
 		page->want = WANT_UNSURE;
 	return page ? 0 : -ENOMEM;
@@ -200,11 +203,13 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 {
 	struct page *page = page_find(&mm->pt, addr);
-	int node = node_at(mm, where);
+	int node = NODE_BY_POLICY;
 
 	if (page && page->flags & PG_HUGE) {
 		if (page->flags & PG_PRESENT) {
 			page->want = want_found(page->want);
+			if (where)
+				page_seen(mm, page, *where);
 			unshelve(mm, page);
 		}
 		return 0;
@@ -214,9 +219,11 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 			return 0;
 	for (uint32_t i = 0; page && i < LEAF_PAGES && !place_interleaved(mm, addr); i++)
 		if (page[i].flags & PG_PRESENT) {
-			node = page[i].node;
+			node = where ? node_true(mm->nodes, page[i].node, *where) : page[i].node;
 			break;
 		}
+	if (node == NODE_BY_POLICY)
+		node = node_at(mm, addr, LEAF_PAGES, where);
 	range_gone(mm, addr, addr + HUGE_SIZE_);
 	page = page_enter(mm, addr, node, PG_HUGE);
 	if (page && mm->observed && node == NODE_BY_POLICY)
@@ -252,7 +259,7 @@ static int enter_bound(struct mm *mm, struct mmu_run run)
 
 	while (run.start < end && !err) {
 		run.end = min_u64(end, ALIGN_DOWN(run.start, HUGE_SIZE_) + HUGE_SIZE_);
-		err = mm->mmu->ops->where(mm->mmu, run.start, (int)((run.end - run.start) / PAGE_SIZE_), where);
+		err = host_where(mm, run.start, (int)((run.end - run.start) / PAGE_SIZE_), where);
 		if (!err) {
 			lock_acquire(&mm->lock);
 			err = enter_run(mm, &run, where);

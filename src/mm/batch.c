@@ -44,14 +44,27 @@ static void slots_drop(struct mm *mm, struct half *h, uint64_t at, uint64_t len)
 		h->spoiled = true;
 }
 
+/* Frames that have come from a program's page since they were last asked for, by the books of its node. */
+static void frames_sure(struct mm *mm, struct arena *a, struct half *h)
+{
+	uint32_t nr = h->full - h->sure, good = host_frames(mm, a, h->base + h->sure * a->unit, nr);
+
+	if (good < nr)
+		slots_drop(mm, h, h->base + (h->sure + good) * a->unit, (nr - good) * a->unit);
+	h->sure = h->full = h->sure + good;
+}
+
 static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
 {
-	uint64_t from = h->base + h->full * a->unit, len = (nr - h->full) * a->unit, pos = from;
+	uint64_t from, len, pos;
 	struct mmu_run run;
 	int err;
 
+	frames_sure(mm, a, h);
 	if (h->full >= nr)
 		return 0;
+	pos = from = h->base + h->full * a->unit;
+	len = (nr - h->full) * a->unit;
 	err = mm->mmu->ops->populate(mm->mmu, from, len);
 	if (err) {
 		h->spoiled = true; /* some may be there */
@@ -63,7 +76,15 @@ static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t
 		return -ENOMEM;
 	}
 	h->full = nr;
-	return 0;
+	frames_sure(mm, a, h); /* the host node is full: some, or all, are another's */
+	return h->full < nr ? -ENOMEM : 0;
+}
+
+/* Fewer of them; those that come in their places are unknown. */
+static void half_shrink(struct half *h, uint32_t full)
+{
+	h->full = full;
+	h->sure = h->sure < full ? h->sure : full;
 }
 
 static int slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
@@ -73,7 +94,7 @@ static int slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t 
 	if (h->full > most) {
 		slots_drop(mm, h, h->base + most * a->unit, (h->full - most) * a->unit);
 		mm->stats.dropped += (h->full - most) * (a->unit / PAGE_SIZE_);
-		h->full = most;
+		half_shrink(h, most);
 	}
 	if (!h->spoiled)
 		return 0;
@@ -150,7 +171,7 @@ static void settle_frames(struct mm *mm, struct batch *b)
 		left++;
 	if (left == b->nr)
 		return; /* none was used */
-	b->frame_half->full -= b->nr - left;
+	half_shrink(b->frame_half, b->frame_half->full - (b->nr - left));
 	for (uint32_t i = left; i < b->nr; i++)
 		if (b->state[i] != SLOT_IN) {
 			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
@@ -166,7 +187,7 @@ static void settle_exploded(struct mm *mm, struct batch *b)
 {
 	slots_drop(mm, b->out_half, b->out, HUGE_SIZE_);
 	slots_drop(mm, b->frame_half, b->frames, HUGE_SIZE_);
-	b->frame_half->full--;
+	half_shrink(b->frame_half, b->frame_half->full - 1);
 }
 
 static void batch_settle(struct mm *mm, struct batch *b, bool was_huge)
@@ -435,11 +456,13 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err)
 		return;
 	}
 	if (err == -EINVAL || err == -EBUSY || err == -ENOMEM) {
+		host_near(mm, b->dest[i]);
 		err = mm->mmu->ops->copy_in(mm->mmu, b->addr[i], slot(b->frames, b, i));
 		if (!err) {
 			/* the frame is still where it was */
 			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
 			mm->stats.copied_in++;
+			b->copied = true;
 		}
 	}
 	if (!err)
@@ -535,6 +558,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	int err = batch_prepare(mm, b, class);
 
 	b->busy = b->starved = 0;
+	b->copied = false;
 	if (err) {
 		for (uint32_t i = 0; i < b->want; i++) {
 			b->state[i] = SLOT_STAYS;

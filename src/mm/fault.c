@@ -33,15 +33,27 @@ static bool batch_holds(struct mm *mm, uint64_t addr)
 	return false;
 }
 
+/* Where all nodes are bound a page of zeroes is to come from the node that its toucher would have had. */
+static int fill_node(struct mm *mm, const struct mmu_event *ev)
+{
+	struct toucher who = toucher_of(mm, ev->tid, ev->tid ? thread_cpu(ev->tid) : -1);
+	int node = place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
+
+	host_near(mm, node); /* a range's own policy is the kernel's to keep */
+	return node;
+}
+
 static void on_fault(struct mm *mm, const struct mmu_event *ev)
 {
 	struct page *page = page_find(&mm->pt, ev->addr);
-	int err;
+	int err, node = NODE_BY_POLICY;
 
 	if (batch_holds(mm, ev->addr)) {
 		mm->stats.faults_waited++;
 		return;
 	}
+	if (ev->write && node_all_host(mm->nodes))
+		node = fill_node(mm, ev);
 	err = (ev->write ? mm->mmu->ops->fill_zero : mm->mmu->ops->map_zero)(mm->mmu, ev->addr);
 	if (err == -ENOMEM) {
 		/* the kernel has means to find memory that we have not */
@@ -55,10 +67,13 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	}
 	mm->stats.faults_filled++;
 	/* where it matters who touched it, the record of the touch enters it */
-	if (mm->forking || !ev->write || __atomic_load_n(&mm->observed, __ATOMIC_RELAXED) || node_any_host(mm->nodes))
+	if (mm->forking || !ev->write || __atomic_load_n(&mm->observed, __ATOMIC_RELAXED))
 		return;
-	if (!region_owns(mm->region, ev->addr, ev->addr + 1) && (!page || !page->refs))
-		page_enter(mm, ev->addr, NODE_BY_POLICY, PG_FRESH);
+	if (region_owns(mm->region, ev->addr, ev->addr + 1) || (page && page->refs))
+		return;
+	page = page_enter(mm, ev->addr, node, PG_FRESH);
+	if (page)
+		page_seen(mm, page, host_of_page(mm, ev->addr));
 }
 
 /* A huge page in flight that is only partly meant is taken apart first. */

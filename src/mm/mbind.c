@@ -21,7 +21,8 @@ static void huge_touched(struct mm *mm, struct page *head, const struct touch *t
 {
 	struct toucher who = toucher_of(mm, t->tid, (int)t->cpu);
 	uint64_t addr = page_addr(&mm->pt, head);
-	int node = place_interleaved(mm, addr) ? head->node : place_page(mm, addr, LEAF_PAGES, &who);
+	int node = place_interleaved(mm, addr) ? head->node
+					     : place_page(mm, addr, LEAF_PAGES, &who, host_of_page(mm, addr));
 
 	lru_del(mm, head);
 	node_uncharge(mm->nodes, head->node, LEAF_PAGES);
@@ -60,7 +61,7 @@ static void on_touch(void *arg, const struct touch *t)
 	if (page && page->refs)
 		return;
 	who = toucher_of(mm, t->tid, (int)t->cpu);
-	page = page_enter(mm, addr, place_page(mm, addr, 1, &who), 0);
+	page = page_enter(mm, addr, place_page(mm, addr, 1, &who, host_of_page(mm, addr)), 0);
 	if (page)
 		page->want = WANT_UNSURE;
 }
@@ -171,20 +172,22 @@ static void queue_leaf(struct mm *mm, struct misplaced *m, struct page *leaf, ui
 		queue_page(mm, m, &leaf[a / PAGE_SIZE_ % LEAF_PAGES]);
 }
 
-/* What is not managed lies on node 0. */
 static uint64_t unmanaged_misplaced(struct mm *mm, const struct mbind *ask)
 {
+	struct unmanaged u = { 0 };
 	uint64_t nr = 0;
 
-	if (ask->nodes & 1)
+	if (ask->nodes & 1 && !node_all_host(mm->nodes))
 		return 0;
 	for (uint32_t i = 0; i < mm->spans.nr; i++) {
 		const struct span *s = &mm->spans.span[i];
 
 		if (s->kind != AREA_MANAGED && s->kind != AREA_READONLY && s->kind != AREA_OWN && s->start < ask->end &&
 		    s->end > ask->start)
-			nr += count_present(mm, max_u64(s->start, ask->start), min_u64(s->end, ask->end));
+			count_unmanaged(mm, max_u64(s->start, ask->start), min_u64(s->end, ask->end), &u);
 	}
+	for (uint32_t n = 0; n < NODE_MAX; n++)
+		nr += ask->nodes >> n & 1 ? 0 : u.pages[n];
 	return nr;
 }
 
@@ -230,7 +233,7 @@ static int mbind_range(struct mm *mm, const struct mbind *ask, struct page_list 
 		return -EFAULT;
 	if (ask->flags & MPOL_MF_STRICT && !move && queue_pages_range(mm, ask, NULL))
 		return -EIO;
-	err = mm->mmu->ops->mark(mm->mmu, ask->start, ask->end - ask->start, ask->pol.mode != MPOL_DEFAULT);
+	err = host_range(mm, ask->start, ask->end, &ask->pol);
 	if (err)
 		return err;
 	lock_acquire(&mm->lock);
@@ -290,7 +293,9 @@ int do_home_node(struct mm *mm, uint64_t start, uint64_t end, int home)
 			break;
 		}
 		pol.home = (int8_t)home;
-		err = range_set(mm, at, next, &pol);
+		err = host_range(mm, at, next, &pol);
+		if (!err)
+			err = range_set(mm, at, next, &pol);
 		if (err)
 			break;
 	}

@@ -271,6 +271,8 @@ static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint3
 	}
 	if (b->state[i] == SLOT_IN && page->flags & PG_PRESENT) {
 		page_moved(mm, page, b->dest[i], pass->rq);
+		if (b->copied)
+			page_seen(mm, page, host_of_page(mm, b->addr[i]));
 		return;
 	}
 	node_uncharge(mm->nodes, b->dest[i], nr);

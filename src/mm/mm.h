@@ -126,6 +126,7 @@ struct batch {
 	uint64_t frames;		/* run of frames that come in */
 	struct half *out_half, *frame_half;
 	uint32_t busy;			/* times that a page was refused as busy on its way in */
+	bool copied;			/* some came back as a copy, from where the kernel took it */
 	uint32_t starved;		/* tries to bring a page back for which there was no memory */
 	uint64_t spent;			/* ns, all but making frames ready, which only the first batches need */
 };
@@ -271,6 +272,33 @@ void range_gone(struct mm *mm, uint64_t start, uint64_t end);
 /* How many pages of [start, end) are present, managed or not. migrate lock held. */
 uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end);
 
+/* ---- host.c: nodes that are bound to the host's ---- */
+
+/* As the host's kernel understands it; false: not all nodes are bound, and it is to place pages as it likes. */
+bool host_policy(const struct mm *mm, const struct mempolicy *pol, struct mmu_policy *out);
+/* What the calling thread touches first is placed by it, if all nodes are bound. */
+void host_task(struct mm *mm, const struct mempolicy *pol);
+/* ... or near a node, whatever it had. */
+void host_near(struct mm *mm, int node);
+/* Mark the mappings of a range, with the policy for their first touches. As mmu_ops.mark. */
+int host_range(struct mm *mm, uint64_t start, uint64_t end, const struct mempolicy *pol);
+/* Ranges' policies have been rebound. mm->lock held. */
+void host_ranges(struct mm *mm);
+/* The host nodes of pages as mmu_ops.where; HOST_UNKNOWN where the host does not say. */
+int host_where(struct mm *mm, uint64_t addr, int nr, int *host);
+/* The same of one page; HOST_UNKNOWN too where no node is bound. */
+int host_of_page(struct mm *mm, uint64_t addr);
+/* The kernel says that a page in the books is on this host node, where it may have been moved since. mm->lock held. */
+void page_seen(struct mm *mm, struct page *page, int host);
+/* Present pages of a range that is not managed, by node: node 0's, but where all nodes are bound those where they are. */
+struct unmanaged {
+	uint64_t pages[NODE_MAX];
+	uint64_t huge, swapped;
+};
+void count_unmanaged(struct mm *mm, uint64_t start, uint64_t end, struct unmanaged *out);
+/* How many slots of an arena, from at on, hold frames of its host node; nr if it is a virtual node's. */
+uint32_t host_frames(struct mm *mm, const struct arena *a, uint64_t at, uint32_t nr);
+
 /* ---- lru.c: mm->lock held ---- */
 
 void lru_add(struct mm *mm, struct page *page);
@@ -315,8 +343,11 @@ uint64_t place_allowed(const struct mm *mm);
 void place_rebind(struct mm *mm, uint64_t allowed);
 /* The node that all CPUs of a set are of, or -1. */
 int place_home(const struct mm *mm, const uint64_t *cpus, uint32_t nr);
-/* The node that a page seen at addr, of nr times 4 KiB, is to be charged to; who NULL: nobody knows who touched it. */
-int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who);
+/*
+ * The node that a page seen at addr, of nr times 4 KiB, is to be charged to; who NULL: nobody knows who touched it.
+ * host: where the kernel says that it is.
+ */
+int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who, int host);
 /* The same for a page that is there, and may stay: -ENOMEM when its policy's nodes are full. */
 int place_again(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who);
 struct toucher toucher_of(struct mm *mm, uint32_t tid, int cpu);

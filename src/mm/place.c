@@ -336,6 +336,7 @@ void place_rebind(struct mm *mm, uint64_t allowed)
 			mpol_rebind(&p->task[i].pol, allowed);
 	for (uint32_t i = 0; i < p->nr_ranges; i++)
 		mpol_rebind(&p->range[i].pol, allowed);
+	host_ranges(mm);
 }
 
 /* ---- one page ---- */
@@ -377,7 +378,8 @@ static void count_place(struct node_table *t, const struct mpol_choice *c, int w
 		t->node[node].interleave_hit += nr;
 }
 
-static int choose_node(struct mm *mm, const struct mpol_choice *c, uint32_t nr, bool must)
+/* A page that is there already counts where it is. */
+static int choose_node(struct mm *mm, const struct mpol_choice *c, uint32_t nr, bool must, int host)
 {
 	uint64_t allowed = place_allowed(mm), mask = c->nodes & allowed;
 	int near, node;
@@ -391,7 +393,7 @@ static int choose_node(struct mm *mm, const struct mpol_choice *c, uint32_t nr, 
 		node = nearest_with_room(mm->nodes, c->near, allowed, nr);
 	if (node < 0 && !must)
 		return -ENOMEM;
-	node = node < 0 ? near : node;
+	node = node_true(mm->nodes, node < 0 ? near : node, host);
 	count_place(mm->nodes, c, near, node, nr);
 	return node;
 }
@@ -410,7 +412,10 @@ static const uint8_t *weights(struct mm *mm, uint8_t *buf)
 	return buf;
 }
 
-static int place(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who, bool must)
+/* host: of a page that is there, else HOST_UNKNOWN; PLACE_AGAIN: it may stay where it is. */
+#define PLACE_AGAIN (-2)
+
+static int place(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who, int host)
 {
 	const struct mempolicy *pol = policy_at(mm, addr, who->pol);
 	uint8_t weight[NODE_MAX];
@@ -422,7 +427,7 @@ static int place(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher
 
 	c = mpol_choose(pol, pol->mode == MPOL_WEIGHTED_INTERLEAVE ? weights(mm, weight) : NULL, who->local,
 			interleave_index(mm, addr, nr));
-	node = choose_node(mm, &c, nr, must);
+	node = choose_node(mm, &c, nr, host != PLACE_AGAIN, host);
 	if (node >= 0) {
 		mm->nodes->node[node].local += node == who->local ? nr : 0;
 		mm->nodes->node[node].other += node == who->local ? 0 : nr;
@@ -443,7 +448,7 @@ bool place_interleaved(struct mm *mm, uint64_t addr)
 	return mpol_interleaves(policy_at(mm, addr, anybody(mm).pol));
 }
 
-int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who)
+int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who, int host)
 {
 	struct toucher any;
 
@@ -451,7 +456,7 @@ int place_page(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *
 		any = anybody(mm);
 		who = &any;
 	}
-	return place(mm, addr, nr, who, true);
+	return place(mm, addr, nr, who, host);
 }
 
 struct toucher toucher_of(struct mm *mm, uint32_t tid, int cpu)
@@ -464,5 +469,5 @@ struct toucher toucher_of(struct mm *mm, uint32_t tid, int cpu)
 
 int place_again(struct mm *mm, uint64_t addr, uint32_t nr, const struct toucher *who)
 {
-	return place(mm, addr, nr, who, false);
+	return place(mm, addr, nr, who, PLACE_AGAIN);
 }

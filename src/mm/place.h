@@ -16,6 +16,7 @@
 #define TASKS_MAX 8192U
 #define POLICIES_MAX 65536U
 #define NODE_BY_POLICY (-1)
+#define HOST_UNKNOWN (-1)
 
 /* A thread that has, or inherited, a policy or a set of CPUs of its own. */
 struct task {

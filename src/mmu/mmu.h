@@ -35,6 +35,7 @@ struct mmu_event {
 	uint64_t addr, end, to;
 	bool write;
 	int child;
+	uint32_t tid;		/* of who touched it; 0: unknown */
 };
 
 /* What mmu_scan() says of a run of pages that are all alike. */
@@ -48,6 +49,13 @@ enum mmu_page_bits {
 struct mmu_run {
 	uint64_t start, end;
 	uint32_t bits;
+};
+
+/* A memory policy for the host's kernel: its numbers of modes and nodes. Without nodes: none. */
+struct mmu_policy {
+	uint32_t mode;		/* MPOL_*, with its flags */
+	uint64_t nodes;
+	int home;		/* or -1 */
 };
 
 /*
@@ -115,12 +123,15 @@ struct mmu_ops {
 	int (*where)(struct mmu *m, uint64_t addr, int nr, int *node);
 
 	/*
-	 * A mark on the mappings of a range, which the host's kernel keeps and carries along (a policy of its own that
-	 * changes nothing), and loses with them. marked: 1, 0, -EFAULT (nothing is mapped at addr). Where the host has
-	 * no such thing everything counts as marked. mark: 0, or -ENOMEM (too many mappings), which marks nothing.
+	 * A mark on the mappings of a range, which the host's kernel keeps and carries along, and loses with them: a
+	 * policy, by which it then places what is touched first; without nodes one that changes nothing. NULL: no mark.
+	 * marked: 1, 0, -EFAULT (nothing is mapped at addr). Where the host has no such thing everything counts as
+	 * marked. mark: 0, or -ENOMEM (too many mappings), which marks nothing.
 	 */
-	int (*mark)(struct mmu *m, uint64_t addr, uint64_t len, bool on);
+	int (*mark)(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol);
 	int (*marked)(struct mmu *m, uint64_t addr);
+	/* From now on the host's kernel has this policy for what the calling thread touches first; without nodes: its default. */
+	int (*prefer)(struct mmu *m, const struct mmu_policy *pol);
 
 	/* Next event: 1, or 0 when there is none. */
 	int (*read_event)(struct mmu *m, struct mmu_event *ev);

@@ -10,7 +10,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define NEEDED (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE)
+#define NEEDED                                                                                                  \
+	(UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE |  \
+	 UFFD_FEATURE_THREAD_ID)
 
 static bool sysctl_allows(void)
 {

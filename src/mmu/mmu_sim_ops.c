@@ -421,12 +421,19 @@ static int op_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return 0;
 }
 
-static int op_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+static int op_mark(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol)
 {
 	(void)m;
 	(void)addr;
 	(void)len;
-	(void)on;
+	(void)pol;
+	return 0;
+}
+
+static int op_prefer(struct mmu *m, const struct mmu_policy *pol)
+{
+	(void)m;
+	(void)pol;
 	return 0;
 }
 
@@ -538,6 +545,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.where = op_where,
 	.mark = op_mark,
 	.marked = op_marked,
+	.prefer = op_prefer,
 	.read_event = op_read_event,
 	.event_fd = op_event_fd,
 };

@@ -323,55 +323,28 @@ static int uffd_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *en
 	return 0;
 }
 
+/* ---- the host's nodes: mmu_host.c ---- */
+
 static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
 {
-	void *pages[256];
-
 	(void)m;
-	for (int at = 0; at < nr; at += (int)ARRAY_SIZE(pages)) {
-		int n = (int)min_u64((uint64_t)(nr - at), ARRAY_SIZE(pages));
-		long ret;
-
-		for (int i = 0; i < n; i++)
-			pages[i] = (void *)(addr + (uint64_t)(at + i) * MMU_PAGE);
-		ret = sys_numa(SYS_move_pages, 0, n, pages, 0, node + at, 0);
-		if (ret < 0)
-			return (int)ret;
-	}
-	return 0;
+	return mmu_host_where(addr, nr, node);
 }
 
-#define HOST_PREFERRED_MANY 5
-#define HOST_NODES 1024UL
-#define HOST_MEMS_ALLOWED 4
-#define HOST_ADDR 2
-
-/* Preferring all nodes alike is what happens without a policy. */
-static int uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+static int uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol)
 {
-	uint64_t nodes[HOST_NODES / 64] = { 0 };
-	long err = sys_numa(SYS_get_mempolicy, 0, nodes, HOST_NODES + 1, 0, HOST_MEMS_ALLOWED, 0);
-
-	if (!err && on)
-		err = sys_numa(SYS_mbind, addr, len, HOST_PREFERRED_MANY, nodes, HOST_NODES + 1, 0);
-	else if (!err)
-		err = sys_numa(SYS_mbind, addr, len, 0, 0, 0, 0);
-	if (err == -EPERM || err == -ENOSYS)
-		to_uffd(m)->no_marks = true; /* a sandbox, or a kernel without NUMA */
-	return err == -ENOMEM ? -ENOMEM : 0;
+	return mmu_host_mark(addr, len, pol, &to_uffd(m)->no_marks);
 }
 
 static int uffd_marked(struct mmu *m, uint64_t addr)
 {
-	int mode = 0;
-	long ret = sys_numa(SYS_get_mempolicy, &mode, 0, 0, addr, HOST_ADDR, 0);
-	unsigned char there;
+	return mmu_host_marked(addr, to_uffd(m)->no_marks);
+}
 
-	if (ret == -EFAULT)
-		return -EFAULT;
-	if (ret >= 0)
-		return mode == HOST_PREFERRED_MANY || to_uffd(m)->no_marks;
-	return sys3(SYS_mincore, ALIGN_DOWN(addr, MMU_PAGE), MMU_PAGE, &there) == -ENOMEM ? -EFAULT : 1;
+static int uffd_prefer(struct mmu *m, const struct mmu_policy *pol)
+{
+	(void)m;
+	return mmu_host_prefer(pol);
 }
 
 /* ---- events ---- */
@@ -389,6 +362,7 @@ static int uffd_read_event(struct mmu *m, struct mmu_event *ev)
 		ev->type = MMU_EV_FAULT;
 		ev->addr = ALIGN_DOWN(msg.arg.pagefault.address, MMU_PAGE);
 		ev->write = msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
+		ev->tid = msg.arg.pagefault.feat.ptid;
 		return 1;
 	case UFFD_EVENT_REMOVE:
 	case UFFD_EVENT_UNMAP:
@@ -443,6 +417,7 @@ static const struct mmu_ops uffd_ops = {
 	.where = uffd_where,
 	.mark = uffd_mark,
 	.marked = uffd_marked,
+	.prefer = uffd_prefer,
 	.read_event = uffd_read_event,
 	.event_fd = uffd_event_fd,
 };

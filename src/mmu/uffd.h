@@ -9,6 +9,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifndef UFFDIO_MOVE
@@ -59,6 +60,18 @@ struct procmap_query {
 };
 #define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 #endif
+
+/* ---- mmu_host.c: what the host's kernel says of its nodes, and how it is told where to take pages from ---- */
+
+struct mmu_policy;
+
+int mmu_host_where(uint64_t addr, int nr, int *node);
+/* *none: it has no policies. */
+int mmu_host_mark(uint64_t addr, uint64_t len, const struct mmu_policy *pol, bool *none);
+int mmu_host_marked(uint64_t addr, bool none);
+int mmu_host_prefer(const struct mmu_policy *pol);
+
+/* ---- mmu_probe.c ---- */
 
 /* A full-mode userfaultfd with events and UFFDIO_MOVE, or -errno. method as struct mmu_probe; features: those it has. */
 int uffd_open(uint32_t *method, uint64_t *features);

@@ -57,13 +57,67 @@ uint32_t node_host_cpus(void)
 	return (uint32_t)min_u64(last + 1, NODE_CPUS);
 }
 
-/* CPUs that no node names, in even blocks to the nodes that name none. */
+/* The node that is bound to a host node, else the nearest of those that are. */
+static uint8_t nearest_bound(const struct node_table *t, int host)
+{
+	uint8_t best = NODE_MAX;
+	int least = 0;
+
+	for (uint32_t n = 0; n < t->nr; n++) {
+		int own = t->node[n].spec.host, cost = own == NODE_VIRTUAL || own == host ? 0 : host_distance(host, own);
+
+		if (own != NODE_VIRTUAL && (best == NODE_MAX || cost < least)) {
+			best = (uint8_t)n;
+			least = cost;
+		}
+	}
+	return best;
+}
+
+/* Of these CPUs those that nobody owns, in even blocks to the takers. */
+static void share(const uint64_t *cpus, uint8_t *owner, const uint8_t *taker, uint32_t nr_takers)
+{
+	uint32_t nr_free = 0, i = 0;
+
+	for (uint32_t cpu = 0; cpu < NODE_CPUS; cpu++)
+		nr_free += has_cpu(cpus, cpu) && owner[cpu] == NODE_MAX;
+	for (uint32_t cpu = 0; cpu < NODE_CPUS && nr_takers; cpu++)
+		if (has_cpu(cpus, cpu) && owner[cpu] == NODE_MAX) {
+			owner[cpu] = taker[nr_free < nr_takers ? i : i * nr_takers / nr_free];
+			i++;
+		}
+}
+
+/* CPUs of a host node are those of the nodes that are bound to it, or of the nearest that is, if they name none. */
+static void share_host(struct node_table *t, int host, uint8_t *owner)
+{
+	uint64_t cpus[NODE_CPUS / 64];
+	uint8_t taker[NODE_MAX];
+	uint32_t nr = 0;
+
+	t->near[host] = nearest_bound(t, host);
+	if (t->near[host] == NODE_MAX)
+		return;
+	for (uint32_t n = 0; n < t->nr; n++)
+		if (t->node[n].spec.host == t->node[t->near[host]].spec.host && !names_any(&t->node[n].spec))
+			taker[nr++] = (uint8_t)n;
+	host_cpus(host, cpus);
+	share(cpus, owner, taker, nr);
+}
+
+/*
+ * Who names CPUs has them. Where all nodes are bound to the host theirs are its nodes' CPUs. Else CPUs that nobody
+ * names go in even blocks to the nodes that name none.
+ */
 void node_share_cpus(struct node_table *t)
 {
 	uint8_t owner[NODE_CPUS], taker[NODE_MAX];
-	uint32_t nr_takers = 0, nr_free = 0, i = 0;
+	uint64_t all[NODE_CPUS / 64] = { 0 }, hosts = host_nodes();
+	uint32_t nr_takers = 0;
 
 	memset(owner, NODE_MAX, sizeof(owner));
+	for (uint32_t cpu = 0; cpu < t->nr_cpus; cpu++)
+		all[cpu / 64] |= 1ULL << cpu % 64;
 	for (uint32_t n = 0; n < t->nr; n++) {
 		if (!names_any(&t->node[n].spec))
 			taker[nr_takers++] = (uint8_t)n;
@@ -71,13 +125,14 @@ void node_share_cpus(struct node_table *t)
 			if (has_cpu(t->node[n].spec.cpus, cpu))
 				owner[cpu] = (uint8_t)n;
 	}
-	for (uint32_t cpu = 0; cpu < t->nr_cpus; cpu++)
-		nr_free += owner[cpu] == NODE_MAX;
-	for (uint32_t cpu = 0; cpu < t->nr_cpus && nr_takers; cpu++)
-		if (owner[cpu] == NODE_MAX) {
-			owner[cpu] = taker[nr_free < nr_takers ? i : i * nr_takers / nr_free];
-			i++;
-		}
+	for (int host = 0; host < NODE_MAX; host++)
+		if (!(hosts >> host & 1))
+			t->near[host] = NODE_MAX;
+		else if (node_all_host(t))
+			share_host(t, host, owner);
+		else
+			t->near[host] = nearest_bound(t, host);
+	share(all, owner, taker, nr_takers);
 	for (uint32_t cpu = 0; cpu < NODE_CPUS; cpu++)
 		t->cpu_node[cpu] = owner[cpu] == NODE_MAX ? 0 : owner[cpu];
 }
@@ -91,6 +146,8 @@ int node_distance(const struct node_table *t, int from, int to)
 {
 	if (from < 0 || to < 0 || from >= (int)t->nr || to >= (int)t->nr)
 		return -ENODEV;
+	if (t->distance[from][to])
+		return t->distance[from][to];
 	return from == to ? 10 : (int)max_u64(t->node[from].spec.distance, t->node[to].spec.distance);
 }
 
@@ -110,6 +167,16 @@ int node_nearest(const struct node_table *t, int to, uint64_t mask)
 	return best;
 }
 
+/* How many nodes are bound to the same host node. */
+static uint32_t sharers(const struct node_table *t, int node)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t n = 0; n < t->nr; n++)
+		nr += t->node[n].spec.host == t->node[node].spec.host;
+	return nr;
+}
+
 uint64_t node_bytes(const struct node_table *t, int node)
 {
 	struct {
@@ -120,9 +187,14 @@ uint64_t node_bytes(const struct node_table *t, int node)
 		unsigned int unit;
 		char rest[64];
 	} info;
+	uint64_t bytes = 0;
 
 	if (t->node[node].spec.bytes)
 		return t->node[node].spec.bytes;
+	if (t->node[node].spec.host != NODE_VIRTUAL)
+		bytes = host_bytes(t->node[node].spec.host);
+	if (bytes)
+		return ALIGN_DOWN(bytes / sharers(t, node), 4096);
 	if (sys1(SYS_sysinfo, &info) < 0)
 		return 0;
 	return ALIGN_DOWN(info.total_ram * info.unit / t->nr, 4096);

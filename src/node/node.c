@@ -14,6 +14,7 @@ void node_table_init(struct node_table *t, struct region *r)
 	t->nr = 0;
 	t->nr_arenas = 0;
 	t->nr_cpus = node_host_cpus();
+	memset(t->near, NODE_MAX, sizeof(t->near));
 }
 
 /* ---- specifications ---- */
@@ -95,25 +96,38 @@ int node_parse(const char *text, struct node_spec *out, size_t *at)
 	}
 }
 
-static bool host_node_exists(int host)
+/* How far it is from the others, by the host's word where both are bound and nothing else was said. */
+static void measure(struct node_table *t, uint32_t id, bool unsaid)
 {
-	char path[64] = "/sys/devices/system/node/node";
-
-	str_cat_u64(path, sizeof(path), (uint64_t)host);
-	return sys2(SYS_access, path, F_OK) >= 0;
+	memset(t->distance[id], 0, sizeof(t->distance[id]));
+	for (uint32_t n = 0; n < id; n++)
+		t->distance[n][id] = 0;
+	if (t->node[id].spec.host == NODE_VIRTUAL || !unsaid)
+		return;
+	t->distance[id][id] = 10; /* which says that it was measured */
+	for (uint32_t n = 0; n < id; n++) {
+		if (!t->distance[n][n])
+			continue;
+		t->distance[n][id] = (uint8_t)host_distance(t->node[n].spec.host, t->node[id].spec.host);
+		t->distance[id][n] = (uint8_t)host_distance(t->node[id].spec.host, t->node[n].spec.host);
+	}
 }
 
 int node_add(struct node_table *t, const struct node_spec *spec)
 {
 	uint32_t id = t->nr;
+	int err = 0;
 
 	if (id == NODE_MAX)
 		return -ENOSPC;
 	if (spec->host < NODE_VIRTUAL || spec->host >= NODE_MAX)
 		return -EINVAL;
-	if (spec->host != NODE_VIRTUAL && !host_node_exists(spec->host))
-		return -ENODEV;
+	if (spec->host != NODE_VIRTUAL)
+		err = host_check(spec->host);
+	if (err)
+		return err;
 	t->node[id] = (struct node){ .spec = *spec };
+	measure(t, id, !spec->distance);
 	if (!t->node[id].spec.distance)
 		t->node[id].spec.distance = id ? 20 : 10;
 	__atomic_store_n(&t->nr, id + 1, __ATOMIC_RELEASE);
@@ -129,12 +143,34 @@ bool node_any_host(const struct node_table *t)
 	return false;
 }
 
-int node_of_host(const struct node_table *t, int host)
+bool node_all_host(const struct node_table *t)
 {
 	for (uint32_t i = 0; i < t->nr; i++)
-		if (host >= 0 && t->node[i].spec.host == host)
+		if (t->node[i].spec.host == NODE_VIRTUAL)
+			return false;
+	return t->nr > 0;
+}
+
+int node_true(const struct node_table *t, int node, int host)
+{
+	int near = host >= 0 && host < NODE_MAX ? t->near[host] : NODE_MAX;
+
+	if (near == NODE_MAX || t->node[node].spec.host == NODE_VIRTUAL || t->node[node].spec.host == host)
+		return node;
+	for (uint32_t i = 0; i < t->nr && t->node[near].spec.host != host; i++)
+		if (t->node[i].spec.host == NODE_VIRTUAL)
 			return (int)i;
-	return 0;
+	return near;
+}
+
+uint64_t nodes_to_host(const struct node_table *t, uint64_t nodes)
+{
+	uint64_t hosts = 0;
+
+	for (uint32_t i = 0; i < t->nr; i++)
+		if (nodes >> i & 1 && t->node[i].spec.host != NODE_VIRTUAL)
+			hosts |= 1ULL << t->node[i].spec.host;
+	return hosts;
 }
 
 /* ---- charges: one writer at a time, readers without a lock ---- */

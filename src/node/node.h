@@ -45,6 +45,7 @@ enum arena_class { ARENA_RW, ARENA_RWX, ARENA_LOCKED, ARENA_CLASSES };
 struct half {
 	uint64_t base;
 	uint32_t full;
+	uint32_t sure;		/* of a host node's arena: [0, sure) have been seen to lie there */
 	bool spoiled;		/* above .full lies what could not be dropped */
 };
 
@@ -67,6 +68,8 @@ struct node_table {
 	struct node node[NODE_MAX];
 	uint32_t nr_cpus;	/* of the host; immutable after init */
 	uint8_t cpu_node[NODE_CPUS];
+	uint8_t distance[NODE_MAX][NODE_MAX];	/* the host's, between nodes bound to it; 0: as the specifications say */
+	uint8_t near[NODE_MAX];	/* of each host node: the node bound to it, else the nearest that is bound; NODE_MAX: none */
 	uint32_t nr_arenas;
 	struct arena arena[ARENA_MAX];
 };
@@ -76,7 +79,7 @@ struct node_table {
 void node_table_init(struct node_table *t, struct region *r);
 /* "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3,weight=1". 0, or -EINVAL with the offset of the bad word in *at. */
 int node_parse(const char *text, struct node_spec *out, size_t *at);
-/* The id, or -ENOSPC, -ENODEV (no such host node), -EINVAL. */
+/* The id, or -ENOSPC, -EINVAL, or for its host node as host_check() says. */
 int node_add(struct node_table *t, const struct node_spec *spec);
 /* Room for pages more: charge them, or false. Charges are changed under the lock of the caller's books. */
 bool node_charge(struct node_table *t, int node, uint64_t pages);
@@ -84,8 +87,16 @@ bool node_charge(struct node_table *t, int node, uint64_t pages);
 void node_charge_force(struct node_table *t, int node, uint64_t pages);
 void node_uncharge(struct node_table *t, int node, uint64_t pages);
 bool node_any_host(const struct node_table *t);
-/* The node that a page on this host node belongs to: the first bound to it, else 0. */
-int node_of_host(const struct node_table *t, int host);
+/* All are bound: where a page is and which node it counts on are one thing. */
+bool node_all_host(const struct node_table *t);
+/*
+ * The node that a page counts on which the kernel says is on this host node (negative: it does not say), and which
+ * counts on node, or would: that one if it agrees. A virtual node agrees with any. Else the first that is bound there;
+ * else a virtual one; else the nearest.
+ */
+int node_true(const struct node_table *t, int node, int host);
+/* The host nodes of a set of nodes. */
+uint64_t nodes_to_host(const struct node_table *t, uint64_t nodes);
 
 /* ---- cpus.c ---- */
 
@@ -109,6 +120,18 @@ int node_nearest(const struct node_table *t, int to, uint64_t mask);
 /* Capacity, or an even share of the host's memory. */
 uint64_t node_bytes(const struct node_table *t, int node);
 
+/* ---- host.c ---- */
+
+/* May its memory be a node's? 0, -ENODEV: there is none; -ENXIO: it has no memory; -EACCES: not in Mems_allowed. */
+int host_check(int host);
+uint64_t host_bytes(int host);
+/* NODE_CPUS bits. */
+void host_cpus(int host, uint64_t *cpus);
+/* 10 to itself; 20 where it is not told. */
+int host_distance(int from, int to);
+/* Those that are online. */
+uint64_t host_nodes(void);
+
 /* ---- node_ram.c ---- */
 
 /*
@@ -124,7 +147,8 @@ struct half *arena_fuller(struct arena *a);
 struct half *arena_twin(struct arena *a, struct half *h);
 /*
  * No arena is locked: what was locked for a request counts against the program's limit no longer, and what
- * the program's mlockall() has locked can be used again.
+ * the program's mlockall() has locked can be used again. And where frames of host nodes lie is to be asked anew: the
+ * kernel may have moved them since.
  */
 void node_rest(struct node_table *t);
 /* Free frames, in bytes. */

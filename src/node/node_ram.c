@@ -13,7 +13,7 @@
 #endif
 #define HUGE_SLOTS 4U
 
-#define MPOL_BIND_MODE 2
+#define MPOL_PREFERRED_MODE 1
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -56,6 +56,9 @@ static uint64_t arena_span(const struct arena *a)
 /*
  * DONTFORK: a child would get the frames' old content and keep them busy. Before Linux 6.16 pieces of a mapping grow
  * together again only if none or all had been touched when they were split, and no move crosses a piece's end.
+ *
+ * The host node is preferred, not bound to: bound, a populate of a full node would call the kernel's OOM killer for the
+ * program. So who populates asks the kernel where the frames are, and gives those back that came from elsewhere.
  */
 static int arena_map(const struct arena *a)
 {
@@ -69,7 +72,9 @@ static int arena_map(const struct arena *a)
 	sys3(SYS_madvise, at, len, MADV_DONTFORK);
 	sys3(SYS_madvise, at, len, a->unit == HUGE_UNIT ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (a->host >= 0)
-		ret = sys_numa(SYS_mbind, at, len, MPOL_BIND_MODE, &mask, NODE_MAX + 1, 0);
+		ret = sys_numa(SYS_mbind, at, len, MPOL_PREFERRED_MODE, &mask, NODE_MAX + 1, 0);
+	if (ret == -ENOSYS)
+		ret = 0; /* a kernel that knows one node only */
 	if (ret >= 0)
 		ret = sys3(SYS_madvise, at + arena_bytes(a), SMALL_UNIT, MADV_POPULATE_WRITE);
 	if (ret < 0)
@@ -123,6 +128,7 @@ void node_rest(struct node_table *t)
 	for (uint32_t i = 0; i < t->nr_arenas; i++) {
 		sys2(SYS_munlock, arena_start(&t->arena[i]), arena_bytes(&t->arena[i]));
 		t->arena[i].locked = false;
+		t->arena[i].half[0].sure = t->arena[i].half[1].sure = 0;
 	}
 }
 
@@ -151,5 +157,6 @@ void node_forget_arenas(struct node_table *t)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 		a->mapped = a->tracked = a->locked = false;
 		a->half[0].full = a->half[1].full = 0;
+		a->half[0].sure = a->half[1].sure = 0;
 	}
 }

@@ -211,6 +211,8 @@ long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_mbind:
 	case SYS_access:
 		return 0;
+	case SYS_get_mempolicy:
+		return -ENOSYS;
 	case SYS_openat:
 		return file_open((const char *)b);
 	case SYS_read:
@@ -240,6 +242,11 @@ void sleep_ns(uint64_t ns)
 bool thread_hurry(bool on)
 {
 	return on;
+}
+
+int thread_cpu(uint32_t tid)
+{
+	return (int)tid % 2;
 }
 
 /* ---- the mmu ---- */
@@ -450,10 +457,16 @@ static int k_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return fails("where") ? -ENOMEM : OPS->where(SIM, addr, nr, node);
 }
 
-static int k_mark(struct mmu *m, uint64_t addr, uint64_t len, bool on)
+static int k_mark(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol)
 {
 	(void)m;
-	return OPS->mark(SIM, addr, len, on);
+	return OPS->mark(SIM, addr, len, pol);
+}
+
+static int k_prefer(struct mmu *m, const struct mmu_policy *pol)
+{
+	(void)m;
+	return OPS->prefer(SIM, pol);
 }
 
 static int k_marked(struct mmu *m, uint64_t addr)
@@ -504,6 +517,7 @@ const struct mmu_ops kernel_mmu_ops = {
 	.where = k_where,
 	.mark = k_mark,
 	.marked = k_marked,
+	.prefer = k_prefer,
 	.read_event = k_read_event,
 };
 

@@ -125,6 +125,50 @@ static void virtual_nodes_share_an_arena_and_host_nodes_do_not(void **state)
 	assert_int_equal(arena_start(node_arena(&table, 0, ARENA_RW, true)) % (2 << 20), 0);
 }
 
+/* Host node 0 is there on every machine; others are played by hand. */
+static void bind_by_hand(int node, int host)
+{
+	struct node_spec any = { .host = NODE_VIRTUAL };
+
+	assert_int_equal(node_add(&table, &any), node);
+	table.node[node].spec.host = host;
+}
+
+static void a_page_counts_where_the_host_says_that_it_is(void **state)
+{
+	(void)state;
+	bind_by_hand(0, 2);
+	bind_by_hand(1, 0);
+	bind_by_hand(2, 0);
+	memset(table.near, NODE_MAX, sizeof(table.near));
+	table.near[0] = 1;
+	table.near[1] = 1; /* bound to by none: the nearest */
+	table.near[2] = 0;
+	assert_true(node_all_host(&table));
+	assert_int_equal(node_true(&table, 0, 2), 0);
+	assert_int_equal(node_true(&table, 0, 0), 1);
+	assert_int_equal(node_true(&table, 2, 0), 2);
+	assert_int_equal(node_true(&table, 2, 2), 0);
+	assert_int_equal(node_true(&table, 0, 1), 1);
+	assert_int_equal(node_true(&table, 0, -2), 0);
+	assert_int_equal(nodes_to_host(&table, 1), 4);
+	assert_int_equal(nodes_to_host(&table, 7), 5);
+}
+
+static void a_virtual_node_agrees_with_any_place(void **state)
+{
+	(void)state;
+	bind_by_hand(0, 1);
+	bind_by_hand(1, NODE_VIRTUAL);
+	memset(table.near, NODE_MAX, sizeof(table.near));
+	table.near[1] = table.near[0] = 0;
+	assert_false(node_all_host(&table));
+	assert_int_equal(node_true(&table, 1, 1), 1);
+	assert_int_equal(node_true(&table, 1, 0), 1);
+	assert_int_equal(node_true(&table, 0, 1), 0);
+	assert_int_equal(node_true(&table, 0, 0), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -133,6 +177,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_full_node_refuses_and_is_left_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_host_node_that_does_not_exist_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(there_are_at_most_64_nodes, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_page_counts_where_the_host_says_that_it_is, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_virtual_node_agrees_with_any_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(virtual_nodes_share_an_arena_and_host_nodes_do_not, setup, teardown),
 	};
 

@@ -125,7 +125,7 @@ static void the_end_is_where_the_policy_changes(void **state)
 
 static int placed(uint64_t page)
 {
-	int node = place_page(&mm, PAGES(page), 1, NULL);
+	int node = place_page(&mm, PAGES(page), 1, NULL, HOST_UNKNOWN);
 
 	node_charge_force(&nodes, node, 1);
 	return node;
