@@ -11,6 +11,10 @@
  * the copy that counts is made from slots that nobody else can write: who had pinned the page made
  * the move out refuse.
  *
+ * From one host node to another frames are new ones as a rule, since those that become free are the other node's: then
+ * the run of frames is a run of empty slots (b->fresh), and the copy makes them (mmu_ops.fill), in either form. A page for
+ * which there is none goes back where it was.
+ *
  * Slot i of both runs belongs to page i throughout. The runs are the top of a half's stack of frames
  * and the empty slots above its twin's; what a failed page leaves in the middle is dropped, so that the
  * stacks stay whole.
@@ -89,12 +93,12 @@ static void half_shrink(struct half *h, uint32_t full)
 
 static int slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
 {
-	uint32_t most = a->slots - nr;
+	uint32_t keep = (uint32_t)min_u64(a->slots - nr, a->slots / 2); /* room for some batches at once */
 
-	if (h->full > most) {
-		slots_drop(mm, h, h->base + most * a->unit, (h->full - most) * a->unit);
-		mm->stats.dropped += (h->full - most) * (a->unit / PAGE_SIZE_);
-		half_shrink(h, most);
+	if (h->full > a->slots - nr) {
+		slots_drop(mm, h, h->base + keep * a->unit, (h->full - keep) * a->unit);
+		mm->stats.dropped += (h->full - keep) * (a->unit / PAGE_SIZE_);
+		half_shrink(h, keep);
 	}
 	if (!h->spoiled)
 		return 0;
@@ -112,6 +116,19 @@ static struct arena *arena_for(struct mm *mm, int node, enum arena_class class, 
 	return a && a->tracked ? a : NULL;
 }
 
+/* A run of frames that are there, or of slots for those that the copy is to make. */
+static int run_ready(struct mm *mm, struct batch *b, struct arena *to, struct arena *from)
+{
+	struct half *h = b->frame_half;
+	int err;
+
+	frames_sure(mm, to, h);
+	b->fresh = b->unit == PAGE_SIZE_ && to->host != from->host && h->full < b->want && !to->scarce;
+	err = b->fresh ? slots_ready(mm, to, h, b->want) : frames_ready(mm, to, h, b->want);
+	b->frames = h->base + (b->fresh ? h->full : h->full - b->want) * b->unit;
+	return err;
+}
+
 static int batch_prepare(struct mm *mm, struct batch *b, enum arena_class class)
 {
 	bool huge = b->unit == HUGE_SIZE_;
@@ -120,15 +137,15 @@ static int batch_prepare(struct mm *mm, struct batch *b, enum arena_class class)
 
 	if (!to || !from)
 		return -ENOMEM;
+	b->arena = to;
 	b->frame_half = arena_fuller(to);
 	b->out_half = arena_twin(from, to == from ? b->frame_half : arena_fuller(from));
-	err = frames_ready(mm, to, b->frame_half, b->want);
+	err = run_ready(mm, b, to, from);
 	if (err)
 		return err;
 	err = slots_ready(mm, from, b->out_half, b->want);
 	if (err)
 		return err;
-	b->frames = b->frame_half->base + (b->frame_half->full - b->want) * b->unit;
 	b->out = b->out_half->base + b->out_half->full * b->unit;
 	return 0;
 }
@@ -179,6 +196,14 @@ static void settle_frames(struct mm *mm, struct batch *b)
 		}
 }
 
+/* Slots above the stack, which are to be empty again. */
+static void settle_fresh(struct mm *mm, struct batch *b)
+{
+	for (uint32_t i = 0; i < b->nr; i++)
+		if (b->state[i] != SLOT_IN)
+			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
+}
+
 /*
  * A huge frame in 512 pieces can be of no further use: both slots are dropped whole. A piece that
  * has moved in leaves a hole, which does not matter.
@@ -196,7 +221,10 @@ static void batch_settle(struct mm *mm, struct batch *b, bool was_huge)
 		settle_exploded(mm, b);
 		return;
 	}
-	settle_frames(mm, b);
+	if (b->fresh)
+		settle_fresh(mm, b);
+	else
+		settle_frames(mm, b);
 	settle_out(mm, b);
 }
 
@@ -270,6 +298,8 @@ void batch_explode(struct mm *mm)
 		b->state[i] = b->state[0];
 		b->err[i] = 0;
 		b->dest[i] = b->dest[0];
+		b->home[i] = false;
+		b->host[i] = HOST_UNKNOWN;
 	}
 }
 
@@ -353,6 +383,8 @@ static void batch_unmap(struct mm *mm, struct batch *b)
 	for (uint32_t i = 0; i < b->nr; i++) {
 		b->state[i] = SLOT_STAYS;
 		b->err[i] = 0;
+		b->home[i] = false;
+		b->host[i] = HOST_UNKNOWN;
 		b->page[i]->flags |= PG_LOCKED | PG_MIGRATION;
 	}
 	batch_check(mm, b, 0);
@@ -361,6 +393,21 @@ static void batch_unmap(struct mm *mm, struct batch *b)
 }
 
 /* ---- copy ---- */
+
+static void copy_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t n)
+{
+	int err;
+
+	if (!b->fresh) {
+		mm->mmu->ops->copy(mm->mmu, slot(b->frames, b, i), slot(b->out, b, i), n * b->unit);
+		return;
+	}
+	err = mm->mmu->ops->fill(mm->mmu, slot(b->frames, b, i), slot(b->out, b, i), n * b->unit);
+	for (uint32_t k = i; k < i + n && err; k++) {
+		b->home[k] = true;
+		b->err[k] = (int16_t)(err == -ENOMEM ? err : -EAGAIN);
+	}
+}
 
 /* Whole runs at once: slots follow each other even where addresses do not. */
 static void batch_copy(struct mm *mm, struct batch *b)
@@ -371,7 +418,7 @@ static void batch_copy(struct mm *mm, struct batch *b)
 			continue;
 		while (i + n < b->nr && b->state[i + n] == SLOT_OUT)
 			n++;
-		mm->mmu->ops->copy(mm->mmu, slot(b->frames, b, i), slot(b->out, b, i), n * b->unit);
+		copy_run(mm, b, i, n);
 	}
 }
 
@@ -387,10 +434,25 @@ static bool batch_precopy(struct mm *mm, struct batch *b)
 		/* reading through the kernel would fill what is a hole by now, and copy what a fork left shared */
 		if (mm->mmu->ops->shared(mm->mmu, b->addr[i], len))
 			return false;
-		if (mm->mmu->ops->peek(mm->mmu, slot(b->frames, b, i), b->addr[i], len) != (int64_t)len)
+		if (b->fresh && mm->mmu->ops->fill(mm->mmu, slot(b->frames, b, i), b->addr[i], len))
+			return false;
+		if (!b->fresh &&
+		    mm->mmu->ops->peek(mm->mmu, slot(b->frames, b, i), b->addr[i], len) != (int64_t)len)
 			return false;
 	}
 	return true;
+}
+
+/* False: the batch goes the plain way, and empty slots are empty again. */
+static bool precopied(struct mm *mm, struct batch *b)
+{
+	if (__atomic_load_n(&mm->serves_faults, __ATOMIC_RELAXED))
+		return false;
+	if (batch_precopy(mm, b))
+		return true;
+	if (b->fresh)
+		slots_drop(mm, b->frame_half, b->frames, b->want * b->unit);
+	return false;
 }
 
 static void batch_recopy(struct mm *mm, struct batch *b)
@@ -413,7 +475,7 @@ static void batch_verify(struct mm *mm, struct batch *b, struct progress *p)
 		uint64_t dst = slot(b->frames, b, i), src = slot(b->out, b, i);
 		int tries = 3;
 
-		if (b->state[i] != SLOT_OUT)
+		if (b->state[i] != SLOT_OUT || b->home[i])
 			continue;
 		while (mm->mmu->ops->sum(mm->mmu, src, b->unit) != mm->mmu->ops->sum(mm->mmu, dst, b->unit)) {
 			p->verify_errors++;
@@ -434,6 +496,12 @@ static void page_lost(struct mm *mm, struct batch *b, uint32_t i)
 	b->state[i] = SLOT_GONE;
 	base_log("a page could not be brought back: its next touch is SIGBUS",
 		 err ? " (and could not be poisoned)" : "");
+}
+
+/* Where the page comes from that goes to its address. */
+static uint64_t in_slot(const struct batch *b, uint32_t i)
+{
+	return slot(b->home[i] ? b->out : b->frames, b, i);
 }
 
 /*
@@ -457,10 +525,10 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err)
 	}
 	if (err == -EINVAL || err == -EBUSY || err == -ENOMEM) {
 		host_near(mm, b->dest[i]);
-		err = mm->mmu->ops->copy_in(mm->mmu, b->addr[i], slot(b->frames, b, i));
+		err = mm->mmu->ops->copy_in(mm->mmu, b->addr[i], in_slot(b, i));
 		if (!err) {
 			/* the frame is still where it was */
-			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
+			drop_slot(mm, b, b->home[i] ? b->out_half : b->frame_half, in_slot(b, i));
 			mm->stats.copied_in++;
 			b->copied = true;
 		}
@@ -477,10 +545,20 @@ static void remap_refused(struct mm *mm, struct batch *b, uint32_t i, int err)
 		page_lost(mm, b, i);
 }
 
+/* ... together with those that follow. */
+static uint32_t run_to_remap(const struct batch *b, uint32_t i)
+{
+	uint32_t nr = run_length(b, i, SLOT_OUT), n = 1;
+
+	while (n < nr && b->home[i + n] == b->home[i])
+		n++;
+	return n;
+}
+
 static void remap_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr)
 {
 	int err;
-	uint64_t done = move_run(mm, b->addr[i], slot(b->frames, b, i), nr * b->unit, !BUG_BACK(BUG_NO_WAKE), &err);
+	uint64_t done = move_run(mm, b->addr[i], in_slot(b, i), nr * b->unit, !BUG_BACK(BUG_NO_WAKE), &err);
 	uint32_t n = (uint32_t)(done / b->unit);
 
 	for (uint32_t k = i; k < i + n; k++)
@@ -508,7 +586,7 @@ static bool batch_remap(struct mm *mm, struct batch *b)
 	for (uint32_t i = 0; i < b->nr; i++) {
 		if (b->state[i] != SLOT_OUT)
 			continue;
-		remap_run(mm, b, i, run_length(b, i, SLOT_OUT));
+		remap_run(mm, b, i, run_to_remap(b, i));
 		all = all && b->state[i] != SLOT_OUT;
 	}
 	for (uint32_t i = 0; i < b->nr && all; i++)
@@ -516,10 +594,29 @@ static bool batch_remap(struct mm *mm, struct batch *b)
 	return all;
 }
 
+/* Frames that were made while the pages were out: what the kernel took from elsewhere is none of this node's. */
+static void fresh_look(struct mm *mm, struct batch *b)
+{
+	for (uint32_t i = 0, n; b->fresh && b->arena->host >= 0 && i < b->nr; i += n) {
+		int host[BATCH_MAX];
+
+		n = run_length(b, i, SLOT_IN);
+		if (b->state[i] != SLOT_IN || host_where(mm, b->addr[i], (int)n, host))
+			continue;
+		for (uint32_t k = 0; k < n; k++)
+			if (host[k] >= 0 && host[k] != b->arena->host) {
+				b->host[i + k] = (int16_t)host[k];
+				b->arena->scarce = true;
+			}
+	}
+}
+
 static void batch_finish(struct mm *mm, struct batch *b)
 {
 	for (uint32_t i = 0; i < b->nr; i++) {
 		entry_clear(b, i);
+		if (b->home[i] && b->state[i] == SLOT_IN)
+			b->state[i] = SLOT_STAYS;
 		if (b->state[i] == SLOT_GONE || b->err[i])
 			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
 		/* a page that never went out has left no frame behind */
@@ -567,10 +664,9 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 		return 0;
 	}
 	began = clock_ns();
-	if (form == FORM_TRANSACTIONAL &&
-	    (__atomic_load_n(&mm->serves_faults, __ATOMIC_RELAXED) || !batch_precopy(mm, b)))
+	if (form == FORM_TRANSACTIONAL && !precopied(mm, b))
 		form = FORM_PLAIN;
-	if (form == FORM_TRANSACTIONAL && BUG_BACK(BUG_DIRTY_EARLY))
+	if (form == FORM_TRANSACTIONAL && !b->fresh && BUG_BACK(BUG_DIRTY_EARLY))
 		batch_precopy(mm, b);
 	hurry = mm->hurry.left && thread_hurry(true);
 	start = clock_ns();
@@ -603,6 +699,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	lock_acquire(&mm->lock);
 	batch_finish(mm, b);
 	lock_release(&mm->lock);
+	fresh_look(mm, b);
 	batch_settle(mm, b, huge);
 	b->spent = clock_ns() - began;
 	mm->stats.batches++;

@@ -269,6 +269,12 @@ static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint3
 		settle_stray(mm, pass, b, i);
 		return;
 	}
+	if (b->state[i] == SLOT_IN && page->flags & PG_PRESENT && b->host[i] != HOST_UNKNOWN) {
+		node_uncharge(mm->nodes, b->dest[i], nr);
+		page_seen(mm, page, b->host[i]);
+		page_refused(mm, page, -ENOMEM, &pass->later, pass->rq);
+		return;
+	}
 	if (b->state[i] == SLOT_IN && page->flags & PG_PRESENT) {
 		page_moved(mm, page, b->dest[i], pass->rq);
 		if (b->copied)

@@ -125,6 +125,10 @@ struct batch {
 	uint64_t out;			/* run of empty slots that pages leave into */
 	uint64_t frames;		/* run of frames that come in */
 	struct half *out_half, *frame_half;
+	struct arena *arena;		/* of .frames */
+	bool fresh;			/* .frames are empty slots: who copies fills them */
+	bool home[BATCH_MAX];		/* no frame could be had: it goes back where it was, with its err */
+	int16_t host[BATCH_MAX];	/* where the kernel took its frame from; HOST_UNKNOWN: where it was to */
 	uint32_t busy;			/* times that a page was refused as busy on its way in */
 	bool copied;			/* some came back as a copy, from where the kernel took it */
 	uint32_t starved;		/* tries to bring a page back for which there was no memory */

@@ -110,6 +110,12 @@ struct mmu_ops {
 	 */
 	int (*populate)(struct mmu *m, uint64_t slot, uint64_t len);
 	int (*drop)(struct mmu *m, uint64_t addr, uint64_t len);
+	/*
+	 * Make the frames of empty tracked slots exist with the content of src, which may be managed memory: as peek then.
+	 * Cheaper than to populate and to copy. -EAGAIN: an event is unread; -EEXIST, -ENOMEM, -EFAULT. An error may
+	 * leave the first of them filled.
+	 */
+	int (*fill)(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len);
 	/* Is a page of the range mapped by other processes too? 1, 0, -ENOENT: one is absent, or another -errno. */
 	int (*shared)(struct mmu *m, uint64_t addr, uint64_t len);
 	/* Give the program its own copy of pages shared since a fork (a write fault on each). */

@@ -207,6 +207,19 @@ static int op_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
 	return install_content(s, addr, sim_page_at(s, slot)->frame);
 }
 
+static int op_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
+{
+	struct sim *s = sim_of(m);
+	int err = 0;
+
+	for (uint64_t at = 0; at < len && !err; at += MMU_PAGE) {
+		struct page *from = sim_page_at(s, src + at);
+
+		err = from && from->frame ? install_content(s, slot + at, from->frame) : -EFAULT;
+	}
+	return err;
+}
+
 /* A page of its own, not the zero page. */
 static int op_fill_zero(struct mmu *m, uint64_t addr)
 {
@@ -538,6 +551,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.peek = op_peek,
 	.populate = op_populate,
 	.drop = op_drop,
+	.fill = op_fill,
 	.shared = op_shared,
 	.unshare = op_unshare,
 	.scan = op_scan,

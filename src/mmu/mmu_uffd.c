@@ -234,6 +234,24 @@ static int uffd_populate(struct mmu *m, uint64_t slot, uint64_t len)
 	return advise_untracked(m, slot, len, MADV_POPULATE_WRITE);
 }
 
+/* Any error after the first page is EAGAIN with the bytes done: asked again from there it says why, or goes on. */
+static int uffd_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
+{
+	while (len) {
+		struct uffdio_copy cp = { .dst = slot, .src = src, .len = len, .mode = UFFDIO_COPY_MODE_DONTWAKE };
+		long ret = uffd_ioctl(m, UFFDIO_COPY, &cp);
+
+		if (!ret)
+			return 0;
+		if (ret != -EAGAIN || cp.copy <= 0)
+			return (int)ret;
+		slot += (uint64_t)cp.copy;
+		src += (uint64_t)cp.copy;
+		len -= (uint64_t)cp.copy;
+	}
+	return 0;
+}
+
 static int uffd_drop(struct mmu *m, uint64_t addr, uint64_t len)
 {
 	return advise_untracked(m, addr, len, MADV_DONTNEED_LOCKED);
@@ -410,6 +428,7 @@ static const struct mmu_ops uffd_ops = {
 	.peek = uffd_peek,
 	.populate = uffd_populate,
 	.drop = uffd_drop,
+	.fill = uffd_fill,
 	.shared = uffd_shared,
 	.unshare = uffd_unshare,
 	.scan = uffd_scan,

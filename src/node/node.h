@@ -57,6 +57,7 @@ struct arena {
 	bool mapped;		/* else only its addresses are taken */
 	bool tracked;		/* for the caller to note */
 	bool locked;		/* ARENA_LOCKED: mlocked now */
+	bool scarce;		/* the kernel has taken frames from elsewhere, during this request */
 	struct half half[2];	/* pages leave into one while frames come from the other */
 };
 

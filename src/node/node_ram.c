@@ -127,7 +127,7 @@ void node_rest(struct node_table *t)
 {
 	for (uint32_t i = 0; i < t->nr_arenas; i++) {
 		sys2(SYS_munlock, arena_start(&t->arena[i]), arena_bytes(&t->arena[i]));
-		t->arena[i].locked = false;
+		t->arena[i].locked = t->arena[i].scarce = false;
 		t->arena[i].half[0].sure = t->arena[i].half[1].sure = 0;
 	}
 }
@@ -155,7 +155,7 @@ void node_forget_arenas(struct node_table *t)
 
 		sys_mmap(arena_start(a), arena_span(a), PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-		a->mapped = a->tracked = a->locked = false;
+		a->mapped = a->tracked = a->locked = a->scarce = false;
 		a->half[0].full = a->half[1].full = 0;
 		a->half[0].sure = a->half[1].sure = 0;
 	}

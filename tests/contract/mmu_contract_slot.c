@@ -171,6 +171,28 @@ static void peek_at_memory_that_is_gone_is_efault(void **state)
 		assert_int_equal(got, PAGES(2));
 }
 
+static void fill_makes_frames_with_the_content_of_a_source(void **state)
+{
+	struct mmu_world *w = *state;
+	uint64_t src = map_filled(w, PAGES(8), 4), slot = map_arena(w, PAGES(16));
+
+	assert_int_equal(w->mmu->ops->fill(w->mmu, slot + PAGES(2), src, PAGES(8)), 0);
+	check(w, slot + PAGES(2), PAGES(8), 4, 0);
+	check(w, src, PAGES(8), 4, 0);
+}
+
+static void fill_stops_at_a_slot_that_is_not_empty(void **state)
+{
+	struct mmu_world *w = *state;
+	uint64_t src = map_filled(w, PAGES(8), 5), slot = map_arena(w, PAGES(8));
+
+	act_quietly(w, ACT_POPULATE, slot + PAGES(3), PAGES(1));
+	fill(w, slot + PAGES(3), PAGES(1), 6);
+	assert_int_equal(w->mmu->ops->fill(w->mmu, slot, src, PAGES(8)), -EEXIST);
+	check(w, slot, PAGES(3), 5, 0);
+	check(w, slot + PAGES(3), PAGES(1), 6, 0);
+}
+
 static void scan_reports_runs_of_present_pages(void **state)
 {
 	struct mmu_world *w = *state;
@@ -308,6 +330,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(populate_and_drop_leave_the_slots_one_area),
 	cmocka_unit_test(peek_reads_what_the_program_has),
 	cmocka_unit_test(peek_at_memory_that_is_gone_is_efault),
+	cmocka_unit_test(fill_makes_frames_with_the_content_of_a_source),
+	cmocka_unit_test(fill_stops_at_a_slot_that_is_not_empty),
 	cmocka_unit_test(scan_reports_runs_of_present_pages),
 	cmocka_unit_test(scan_goes_on_where_it_stopped),
 	cmocka_unit_test(scan_fills_a_large_array_and_stays_in_its_range),

@@ -30,7 +30,7 @@ static void interrupt_here(void)
 
 /* The calls that can be made to fail, one kind in a world. (UFFDIO_WAKE and UFFDIO_POISON of one page have no way to.) */
 static const char *const kinds[] = {
-	"track",   "untrack", "move", "copy_in", "copy_child", "fill_zero", "peek",  "populate", "drop",   "shared",
+	"track",   "untrack", "move", "copy_in", "copy_child", "fill_zero", "peek",  "populate", "fill", "drop",   "shared",
 	"unshare", "scan",    "area", "where",	 "mmap",       "mlock2",    "mbind", "mprotect", "openat", "read",
 };
 
@@ -406,6 +406,15 @@ static int k_populate(struct mmu *m, uint64_t slot, uint64_t len)
 	return (int)done("populate", slot, len, OPS->populate(SIM, slot, len));
 }
 
+static int k_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
+{
+	(void)m;
+	interrupt_here();
+	if (fails("fill") || stormy(world->weather.enomem))
+		return -ENOMEM;
+	return (int)done("fill", slot, len, OPS->fill(SIM, slot, src, len));
+}
+
 static int k_drop(struct mmu *m, uint64_t addr, uint64_t len)
 {
 	(void)m;
@@ -510,6 +519,7 @@ const struct mmu_ops kernel_mmu_ops = {
 	.peek = k_peek,
 	.populate = k_populate,
 	.drop = k_drop,
+	.fill = k_fill,
 	.shared = k_shared,
 	.unshare = k_unshare,
 	.scan = k_scan,
