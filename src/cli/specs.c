@@ -20,11 +20,13 @@ static int check_host(const char *spec, int host)
 	case -ENODEV:
 		return say_error("node '%s': this machine has no NUMA node %d: see 'godwit check'", spec, host);
 	case -ENXIO:
-		return say_error("node '%s': NUMA node %d of this machine has no memory: bring its memory online, or name "
-				 "one of /sys/devices/system/node/has_memory", spec, host);
+		return say_error("node '%s': NUMA node %d of this machine has no memory: bring its memory online, or "
+				 "name one of /sys/devices/system/node/has_memory",
+				 spec, host);
 	case -EACCES:
 		return say_error("node '%s': this process may not use NUMA node %d: it is not in Mems_allowed of "
-				 "/proc/self/status; widen cpuset.mems of its cgroup, or name a node of it", spec, host);
+				 "/proc/self/status; widen cpuset.mems of its cgroup, or name a node of it",
+				 spec, host);
 	default:
 		return say_error("node '%s': NUMA node %d: %s", spec, host, errno_name(err, name));
 	}

@@ -251,15 +251,18 @@ static int enter_run(struct mm *mm, const struct mmu_run *run, const int *where)
 	return err;
 }
 
-/* Pages on host nodes: ask the kernel in pieces that fit the stack. */
+/* Pages on host nodes: ask the kernel in pieces that fit the stack, of a THP's for the first only. */
 static int enter_bound(struct mm *mm, struct mmu_run run)
 {
 	int where[LEAF_PAGES], err = 0;
 	uint64_t end = run.end;
 
 	while (run.start < end && !err) {
+		uint64_t nr;
+
 		run.end = min_u64(end, ALIGN_DOWN(run.start, HUGE_SIZE_) + HUGE_SIZE_);
-		err = host_where(mm, run.start, (int)((run.end - run.start) / PAGE_SIZE_), where);
+		nr = (run.end - run.start) / PAGE_SIZE_;
+		err = host_where(mm, run.start, run.bits & MMU_PG_HUGE && nr == LEAF_PAGES ? 1 : (int)nr, where);
 		if (!err) {
 			lock_acquire(&mm->lock);
 			err = enter_run(mm, &run, where);

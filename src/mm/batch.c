@@ -12,8 +12,8 @@
  * the move out refuse.
  *
  * From one host node to another frames are new ones as a rule, since those that become free are the other node's: then
- * the run of frames is a run of empty slots (b->fresh), and the copy makes them (mmu_ops.fill), in either form. A page for
- * which there is none goes back where it was.
+ * the run of frames is a run of empty slots (b->fresh), and the copy makes them (mmu_ops.fill), in either form. A page
+ * for which there is none goes back where it was.
  *
  * Slot i of both runs belongs to page i throughout. The runs are the top of a half's stack of frames
  * and the empty slots above its twin's; what a failed page leaves in the middle is dropped, so that the

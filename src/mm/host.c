@@ -78,7 +78,8 @@ void host_ranges(struct mm *mm)
 
 void host_near(struct mm *mm, int node)
 {
-	struct mmu_policy host = { .mode = MPOL_PREFERRED, .nodes = nodes_to_host(mm->nodes, 1ULL << node), .home = -1 };
+	uint64_t nodes = nodes_to_host(mm->nodes, 1ULL << node);
+	struct mmu_policy host = { .mode = MPOL_PREFERRED, .nodes = nodes, .home = -1 };
 
 	if (host.nodes)
 		mm->mmu->ops->prefer(mm->mmu, &host);

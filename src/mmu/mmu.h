@@ -111,9 +111,9 @@ struct mmu_ops {
 	int (*populate)(struct mmu *m, uint64_t slot, uint64_t len);
 	int (*drop)(struct mmu *m, uint64_t addr, uint64_t len);
 	/*
-	 * Make the frames of empty tracked slots exist with the content of src, which may be managed memory: as peek then.
-	 * Cheaper than to populate and to copy. -EAGAIN: an event is unread; -EEXIST, -ENOMEM, -EFAULT. An error may
-	 * leave the first of them filled.
+	 * Make the frames of empty tracked slots exist with the content of src, which may be managed memory: as peek
+	 * then. Cheaper than to populate and to copy. -EAGAIN: an event is unread; -EEXIST, -ENOMEM, -EFAULT. An error
+	 * may leave the first of them filled.
 	 */
 	int (*fill)(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len);
 	/* Is a page of the range mapped by other processes too? 1, 0, -ENOENT: one is absent, or another -errno. */
@@ -136,7 +136,7 @@ struct mmu_ops {
 	 */
 	int (*mark)(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol);
 	int (*marked)(struct mmu *m, uint64_t addr);
-	/* From now on the host's kernel has this policy for what the calling thread touches first; without nodes: its default. */
+	/* What the calling thread touches first is placed by this policy from now on; without nodes: as the host likes. */
 	int (*prefer)(struct mmu *m, const struct mmu_policy *pol);
 
 	/* Next event: 1, or 0 when there is none. */

@@ -64,7 +64,8 @@ static uint8_t nearest_bound(const struct node_table *t, int host)
 	int least = 0;
 
 	for (uint32_t n = 0; n < t->nr; n++) {
-		int own = t->node[n].spec.host, cost = own == NODE_VIRTUAL || own == host ? 0 : host_distance(host, own);
+		int own = t->node[n].spec.host;
+		int cost = own == NODE_VIRTUAL || own == host ? 0 : host_distance(host, own);
 
 		if (own != NODE_VIRTUAL && (best == NODE_MAX || cost < least)) {
 			best = (uint8_t)n;

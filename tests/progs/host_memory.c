@@ -174,7 +174,8 @@ static int obey(char **word, int nr)
 	else if (!strcmp(word[0], "mbind") && k) {
 		unsigned long mask = nr > 3 ? strtoul(word[3], NULL, 0) : 0;
 
-		return said(syscall(SYS_mbind, k->mem, k->bytes, b, mask ? &mask : NULL, mask ? NODES + 1UL : 0UL, MF_MOVE));
+		return said(syscall(SYS_mbind, k->mem, k->bytes, b, mask ? &mask : NULL, mask ? NODES + 1UL : 0UL,
+				    MF_MOVE));
 	} else if (!strcmp(word[0], "migrate"))
 		return said(syscall(SYS_migrate_pages, 0, NODES + 1, &a, &b));
 	else if (!strcmp(word[0], "policy"))

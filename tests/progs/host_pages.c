@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * host_pages PID [START-END...]: where the pages of another process are by the word of the host's kernel, with nothing of
- * godwit in between: a line "START-END N0=... N1=..." for each range, in hexadecimal as in /proc/PID/maps; without ranges
- * for every private anonymous mapping that may be written. Pages that are not there are not counted; EBUSY and the like
- * are.
+ * host_pages PID [START-END...]: where the pages of another process are by the word of the host's kernel, with nothing
+ * of godwit in between: a line "START-END N0=... N1=..." for each range, in hexadecimal as in /proc/PID/maps; without
+ * ranges for every private anonymous mapping that may be written. Pages that are not there are not counted; EBUSY and
+ * the like are.
  */
 #define _GNU_SOURCE 1
 #include <errno.h>
@@ -78,7 +78,8 @@ int main(int argc, char **argv)
 		err = ask_all(pid);
 	for (int i = 2; i < argc && !err; i++) {
 		char *at;
-		unsigned long start = strtoul(argv[i], &at, 16), end = *at == '-' ? strtoul(at + 1, NULL, 16) : start + PAGE;
+		unsigned long start = strtoul(argv[i], &at, 16),
+			      end = *at == '-' ? strtoul(at + 1, NULL, 16) : start + PAGE;
 
 		err = ask(pid, start, end);
 	}

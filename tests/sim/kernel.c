@@ -30,8 +30,8 @@ static void interrupt_here(void)
 
 /* The calls that can be made to fail, one kind in a world. (UFFDIO_WAKE and UFFDIO_POISON of one page have no way to.) */
 static const char *const kinds[] = {
-	"track",   "untrack", "move", "copy_in", "copy_child", "fill_zero", "peek",  "populate", "fill", "drop",   "shared",
-	"unshare", "scan",    "area", "where",	 "mmap",       "mlock2",    "mbind", "mprotect", "openat", "read",
+	"track", "untrack", "move", "copy_in", "copy_child", "fill_zero", "peek", "populate", "fill", "drop", "shared",
+	"unshare", "scan", "area", "where", "mmap", "mlock2", "mbind", "mprotect", "openat", "read",
 };
 
 const char *kernel_kind(uint32_t nr)
