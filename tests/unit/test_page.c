@@ -116,6 +116,29 @@ static void a_page_that_goes_while_isolated_is_freed_by_its_putback(void **state
 	assert_int_equal(mm.lru[0].nr, 0);
 }
 
+static void a_page_goes_to_the_node_where_the_host_says_that_it_is(void **state)
+{
+	struct page *page = page_enter(&mm, BASE, 0, 0), *huge = page_enter(&mm, BASE + HUGE_SIZE_, 1, PG_HUGE);
+
+	(void)state;
+	nodes.node[0].spec.host = 4;
+	nodes.node[1].spec.host = 6;
+	nodes.near[4] = 0;
+	nodes.near[6] = 1;
+	page_seen(&mm, page, 4);
+	page_seen(&mm, huge, HOST_UNKNOWN);
+	assert_int_equal(nodes.node[0].pages, 1);
+	assert_int_equal(nodes.node[1].pages, 512);
+	page_seen(&mm, page, 6);
+	page_seen(&mm, huge, 4);
+	assert_int_equal(page->node, 1);
+	assert_int_equal(huge->node, 0);
+	assert_int_equal(nodes.node[0].pages, 512);
+	assert_int_equal(nodes.node[1].pages, 1);
+	assert_int_equal(mm.lru[0].nr, 512);
+	assert_int_equal(mm.lru[1].nr, 1);
+}
+
 static void sixteen_bytes_are_enough_for_a_page(void **state)
 {
 	(void)state;
@@ -133,6 +156,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_isolated_page_is_on_no_list_of_a_node, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_page_that_goes_while_isolated_is_freed_by_its_putback, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(a_page_goes_to_the_node_where_the_host_says_that_it_is, setup, teardown),
 		cmocka_unit_test(sixteen_bytes_are_enough_for_a_page),
 	};
 

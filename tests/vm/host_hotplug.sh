@@ -27,9 +27,8 @@ has_memory()
 
 comes()
 {
-	local turn
 	if command -v numa-vm-plug >/dev/null; then numa-vm-plug 0 >/dev/null; else blocks online; fi
-	for turn in {1..50}; do
+	for _ in {1..50}; do
 		has_memory && return
 		sleep 0.2
 	done

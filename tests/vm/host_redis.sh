@@ -21,8 +21,7 @@ ask()
 
 answers()
 {
-	local turn
-	for turn in {1..100}; do
+	for _ in {1..100}; do
 		[ "$(ask ping 2>/dev/null)" = PONG ] && return
 		sleep 0.1
 	done
@@ -58,7 +57,7 @@ left_on()	# node
 		cut -d = -f 2 | awk '{ s += $1 } END { print s + 0 }'
 }
 
-moved()	# from, to
+moved()	# from, to, how many may have been touched first meanwhile, and be there
 {
 	local left stack
 	migrate "$1" "$2"
@@ -66,8 +65,7 @@ moved()	# from, to
 	left=$(left_on "$1")
 	stack=$(grep -o '"stack":[0-9]*' <<<"$json" | cut -d : -f 2)
 	note "$(field pages_moved) moved, $(field pages_failed) failed, the kernel finds $left on node $1, $stack in stacks"
-	# the stack of the first thread is managed in part; and what was touched first meanwhile may be there
-	[ "$left" -le $(($(field pages_failed) + stack + 16)) ]
+	[ "$left" -le $(($(field pages_failed) + stack + $3)) ] # the first thread's stack is managed in part
 }
 
 "$GODWIT" run -q --node "ram,host=${host[0]}" --node "ram,host=${host[1]}" -- \
@@ -80,13 +78,13 @@ migrate all 0
 : >"$dir/busy"
 busy &
 client=$!
-for turn in 1 2; do
-	ok "under load, to node 1: all but what has a reason" moved 0 1
-	ok "under load, to node 0: all but what has a reason" moved 1 0
+for _ in 1 2; do
+	ok "under load, to node 1: all but what has a reason" moved 0 1 150
+	ok "under load, to node 0: all but what has a reason" moved 1 0 150
 done
 rm "$dir/busy"
 wait $client
-ok "quiet, to node 1" moved 0 1
+ok "quiet, to node 1" moved 0 1 0
 ok "the books say what the kernel says" books_are_true
 ok "every value is right" values
 ask shutdown nosave >/dev/null 2>&1
