@@ -18,6 +18,7 @@
 #include "attach/outside.h"
 #include "attach/plan.h"
 #include "attach/seccomp.h"
+#include "base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,18 +29,9 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ENGINE_PATIENCE_NS 20000000000ULL
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- the image in the process ---- */
 
@@ -107,7 +99,7 @@ static int order_begin(struct tracee *t, const struct attached *a, uint64_t bloc
 /* Wait until it is gone, and look what came of it. */
 static int order_wait(const struct plan *p, uint64_t block, struct attached *a)
 {
-	uint64_t until = now_ns() + ENGINE_PATIENCE_NS;
+	uint64_t until = clock_ns() + ENGINE_PATIENCE_NS;
 	uint32_t answered = DONOR_NONE;
 	int err;
 
@@ -116,7 +108,7 @@ static int order_wait(const struct plan *p, uint64_t block, struct attached *a)
 		if (err || !a->tid)
 			return err ? err : a->error;
 		donor_answer(p->pid, block, a, &answered);
-		if (now_ns() > until)
+		if (clock_ns() > until)
 			return -ETIMEDOUT;
 		usleep(500);
 	}
@@ -175,7 +167,7 @@ static int rights_examine(const struct tracee *t, char *why)
 	if (err == -EPERM)
 		return why_say(why, err, "has a seccomp filter, which only root may look at: run godwit as root");
 	if (err == -ENOTSUP)
-		snprintf(why, ATTACH_WHY, "has a seccomp filter that does not let the engine call %s()", name);
+		why_say(why, err, "has a seccomp filter that does not let the engine call %s()", name);
 	else if (err)
 		why_errno(why, err, "its seccomp filter cannot be read");
 	return err;
@@ -384,7 +376,7 @@ static void finish(struct plan *p, struct attach_result *res)
 	process_threads(p->pid, count_thread, &res->threads);
 	hurry_end(&p->hurry);
 	plan_free(p);
-	res->total_ns = now_ns() - res->total_ns;
+	res->total_ns = clock_ns() - res->total_ns;
 }
 
 int attach_process(int pid, const struct attach_options *opt, struct attach_result *res, char *why)
@@ -392,7 +384,7 @@ int attach_process(int pid, const struct attach_options *opt, struct attach_resu
 	struct plan p;
 	int err;
 
-	*res = (struct attach_result){ .total_ns = now_ns() };
+	*res = (struct attach_result){ .total_ns = clock_ns() };
 	err = begin(&p, pid, why);
 	if (!err && strlen(opt->nodes) >= ATTACHED_NODES)
 		err = why_say(why, -E2BIG, "would get too long a list of nodes");
@@ -414,7 +406,7 @@ int detach_process(int pid, struct attach_result *res, char *why)
 	struct plan p;
 	int err;
 
-	*res = (struct attach_result){ .total_ns = now_ns() };
+	*res = (struct attach_result){ .total_ns = clock_ns() };
 	err = begin(&p, pid, why);
 	if (!err)
 		err = plan_gadgets(&p, why);

@@ -17,9 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int say(char *why, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static int say(char *why, int err, const char *format, ...)
+int why_say(char *why, int err, const char *format, ...)
 {
 	va_list args;
 
@@ -27,6 +25,11 @@ static int say(char *why, int err, const char *format, ...)
 	vsnprintf(why, ATTACH_WHY, format, args);
 	va_end(args);
 	return err;
+}
+
+int why_errno(char *why, int err, const char *what)
+{
+	return why_say(why, err, "%.200s: %s", what, strerror(-err));
 }
 
 static char status_state(const char *status)
@@ -72,9 +75,9 @@ static int examine_binary(int pid, char *why)
 	if (nr != sizeof(elf) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0)
 		return 0;
 	if (elf.e_ident[EI_CLASS] == ELFCLASS32)
-		return say(why, -ENOTSUP, "is a 32-bit program");
+		return why_say(why, -ENOTSUP, "is a 32-bit program");
 	if (elf.e_machine != EM_X86_64)
-		return say(why, -ENOTSUP, "is a program of another architecture");
+		return why_say(why, -ENOTSUP, "is a program of another architecture");
 	return 0;
 }
 
@@ -84,17 +87,18 @@ static int examine_state(int pid, const char *status, char *why)
 	long tgid = process_status(status, "Tgid", pid), tracer = process_status(status, "TracerPid", 0);
 
 	if (tgid != pid)
-		return say(why, -EINVAL, "is a thread of process %ld: attach to that", tgid);
+		return why_say(why, -EINVAL, "is a thread of process %ld: attach to that", tgid);
 	if (state == 'X' || (state == 'Z' && process_status(status, "Threads", 1) <= 1))
-		return say(why, -ESRCH, "has ended already (a zombie: its parent has not waited for it)");
+		return why_say(why, -ESRCH, "has ended already (a zombie: its parent has not waited for it)");
 	if (!strstr(status, "\nVmSize:") && state != 'Z')
-		return say(why, -ENOTSUP, "has no memory: it is a kernel thread, or just ending");
+		return why_say(why, -ENOTSUP, "has no memory: it is a kernel thread, or just ending");
 	if (tracer)
-		return say(why, -EBUSY, "is traced by process %ld (a debugger, strace ...): end that first", tracer);
+		return why_say(why, -EBUSY, "is traced by process %ld (a debugger, strace ...): end that first",
+			       tracer);
 	if (state == 'T')
-		return say(why, -EBUSY,
-			   "is stopped: 'kill -CONT %ld' first; '--via kernel' moves its pages all the same",
-			   (long)pid);
+		return why_say(why, -EBUSY,
+			       "is stopped: 'kill -CONT %ld' first; '--via kernel' moves its pages all the same",
+			       (long)pid);
 	return 0;
 }
 
@@ -103,14 +107,14 @@ static int examine_world(int pid, const char *status, char *why)
 	const char *features = strstr(status, "\nx86_Thread_features:");
 
 	if (features && memmem(features + 1, strcspn(features + 1, "\n"), "shstk", 5))
-		return say(why, -ENOTSUP, "runs with a shadow stack (CET): start it with 'godwit run'");
+		return why_say(why, -ENOTSUP, "runs with a shadow stack (CET): start it with 'godwit run'");
 	if (!same_namespace(pid, "pid"))
-		return say(why, -ENOTSUP,
-			   "is in another PID namespace (a container): run godwit inside: nsenter -t %ld -a",
-			   (long)pid);
+		return why_say(why, -ENOTSUP,
+			       "is in another PID namespace (a container): run godwit inside: nsenter -t %ld -a",
+			       (long)pid);
 	if (memory_sharer(pid, process_status(status, "PPid", 0)))
-		return say(why, -EBUSY, "runs in the memory of its parent, process %ld (vfork): try again",
-			   process_status(status, "PPid", 0));
+		return why_say(why, -EBUSY, "runs in the memory of its parent, process %ld (vfork): try again",
+			       process_status(status, "PPid", 0));
 	return 0;
 }
 
@@ -120,10 +124,10 @@ int examine(int pid, char *why)
 	int err;
 
 	if (pid == getpid())
-		return say(why, -EINVAL, "is this command itself");
+		return why_say(why, -EINVAL, "is this command itself");
 	status = process_file(pid, "status", NULL);
 	if (!status)
-		return say(why, -ESRCH, "does not exist");
+		return why_say(why, -ESRCH, "does not exist");
 	err = examine_state(pid, status, why);
 	if (!err)
 		err = examine_world(pid, status, why);
@@ -142,12 +146,11 @@ int examine_ptrace(int pid, int err, char *why)
 
 	free(scope);
 	if (err == -ESRCH)
-		return say(why, err, "has ended");
+		return why_say(why, err, "has ended");
 	if (err == -EPERM && restricted && geteuid() != 0)
-		return say(why, err, "may not be stopped: kernel.yama.ptrace_scope is %ld: run godwit as root",
-			   restricted);
+		return why_say(why, err, "may not be stopped: kernel.yama.ptrace_scope is %ld: run godwit as root",
+			       restricted);
 	if (err == -EPERM)
-		return say(why, err, "may not be stopped: it is another user's, or protected: run godwit as root");
-	snprintf(why, ATTACH_WHY, "cannot be stopped: %s", strerror(-err));
-	return err;
+		return why_say(why, err, "may not be stopped: it is another user's, or protected: run godwit as root");
+	return why_errno(why, err, "cannot be stopped");
 }

@@ -13,18 +13,6 @@
 #define SLOTS_MOST 65536U
 #define INSIDE_PATIENCE_MS 5000U
 
-int why_say(char *why, int err, const char *text)
-{
-	snprintf(why, ATTACH_WHY, "%s", text);
-	return err;
-}
-
-int why_errno(char *why, int err, const char *what)
-{
-	snprintf(why, ATTACH_WHY, "%.200s: %s", what, strerror(-err));
-	return err;
-}
-
 static bool maps_interpreted(const struct maps *maps)
 {
 	for (size_t i = 0; i < maps->nr; i++)
@@ -149,8 +137,7 @@ static int plan_objects(struct plan *p, char *why)
 	if (err == -EAGAIN)
 		return why_say(why, -EBUSY, "is still being loaded, or loads a library right now: try again");
 	if (err == -ENOEXEC) {
-		snprintf(why, ATTACH_WHY, "has an object that cannot be read: %.200s", p->objects.broken);
-		return -ENOTSUP;
+		return why_say(why, -ENOTSUP, "has an object that cannot be read: %.200s", p->objects.broken);
 	}
 	return err ? why_errno(why, err, "its loaded objects cannot be read") : 0;
 }
@@ -160,13 +147,11 @@ static int plan_image(struct plan *p, const char *library, char *why)
 	int err = image_load(&p->image, library);
 
 	if (err) {
-		snprintf(why, ATTACH_WHY, "cannot get %.150s: %s", library, strerror(-err));
-		return err;
+		return why_say(why, err, "cannot get %.150s: %s", library, strerror(-err));
 	}
 	err = image_resolve(&p->image, &p->objects);
 	if (err == -ENOENT) {
-		snprintf(why, ATTACH_WHY, "its libc has no %s: it is another, or too old", p->image.missing);
-		return -ENOTSUP;
+		return why_say(why, -ENOTSUP, "its libc has no %s: it is another, or too old", p->image.missing);
 	}
 	if (!err)
 		err = image_place(&p->image, 0);

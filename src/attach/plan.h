@@ -4,6 +4,7 @@
 #define GODWIT_ATTACH_PLAN_H
 
 #include "attach/attach.h"
+#include "attach/examine.h"
 #include "attach/image.h"
 #include "attach/tracee.h"
 
@@ -34,9 +35,5 @@ int plan_make(struct plan *p, const char *library, char *why);
 void plan_free(struct plan *p);
 /* For an image at base, once it is placed there. */
 void plan_tail_fill(struct plan *p, const struct attach_options *opt, uint64_t base);
-
-/* Put a text, or what and an error's, into why[ATTACH_WHY]. Return err. */
-int why_say(char *why, int err, const char *text);
-int why_errno(char *why, int err, const char *what);
 
 #endif

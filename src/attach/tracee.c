@@ -20,6 +20,8 @@
  */
 #include "attach/tracee.h"
 
+#include "base/base.h"
+
 #include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
@@ -31,21 +33,12 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RED_ZONE 128
 #define XSTATE_MOST 16384U
 #define XSTATE_ALIGN 64
 #define NO_CALL (~0ULL) /* in orig_rax: not in a system call */
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- instructions ---- */
 
@@ -112,7 +105,7 @@ static int wait_stop(struct tracee *t, int *status, uint64_t until)
 			t->dead = true;
 			return -ESRCH;
 		}
-		if (now_ns() > until)
+		if (clock_ns() > until)
 			return -ETIMEDOUT;
 		usleep(pause_us);
 	}
@@ -392,7 +385,7 @@ static int try_thread(struct tracee *t, int tid, uint64_t until)
 	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)PTRACE_O_TRACESYSGOOD) != 0)
 		return -errno;
 	hurry_begin(t->hurry, tid);
-	t->since = now_ns();
+	t->since = clock_ns();
 	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) != 0)
 		return -errno;
 	err = settle(t, until);
@@ -453,11 +446,11 @@ static int try_threads(struct tracee *t, uint64_t until)
 
 int tracee_stop(struct tracee *t, int pid, const struct gadgets *g, int mem, struct hurry *hurry)
 {
-	uint64_t until = now_ns() + PATIENCE_NS;
+	uint64_t until = clock_ns() + PATIENCE_NS;
 	int err;
 
 	*t = (struct tracee){ .pid = pid, .mem = mem, .gadgets = *g, .hurry = hurry };
-	while ((err = try_threads(t, until)) && err != -EPERM && err != -ESTALE && now_ns() < until)
+	while ((err = try_threads(t, until)) && err != -EPERM && err != -ESTALE && clock_ns() < until)
 		usleep(2000);
 	if (!err)
 		return 0;
@@ -533,7 +526,7 @@ uint64_t tracee_release(struct tracee *t)
 	/* from the end of one of our calls to where signals are looked for: no instruction of the program in between */
 	err = ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) || ptrace(PTRACE_CONT, t->tid, NULL, NULL);
 	if (!err)
-		err = settle(t, now_ns() + CALL_PATIENCE_NS);
+		err = settle(t, clock_ns() + CALL_PATIENCE_NS);
 	if (!err)
 		err = ptrace(PTRACE_GETREGS, t->tid, NULL, &r);
 	if (!err) {
@@ -541,7 +534,7 @@ uint64_t tracee_release(struct tracee *t)
 		ptrace(PTRACE_SETREGS, t->tid, NULL, &t->regs);
 	}
 	ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
-	t->since = now_ns() - t->since;
+	t->since = clock_ns() - t->since;
 	hurry_rest(t->hurry);
 	return t->since;
 }
