@@ -331,15 +331,20 @@ static int log_rules(const struct session *s, const struct cli_args *args, struc
 
 static int run_log(const struct cli_args *args, struct source *src, enum log_format format)
 {
-	struct session s;
+	struct actor a = ACTOR_NONE;
 	struct profiler *p = calloc(1, sizeof(*p));
-	int status = p ? session_open(&s, args->operands[0]) : say_error("out of memory");
+	int status = p ? actor_open(&a, args, args->operands[0]) : say_error("out of memory");
 
+	if (!status && a.via == VIA_KERNEL)
+		status = say_error("move: a profiler's log is carried out by an engine, and PID %d has none: give "
+				   "--attach, or lines \"ADDRESS NODE\" for --via kernel",
+				   a.pid);
 	if (status) {
+		actor_close(&a);
 		free(p);
 		return status;
 	}
-	p->s = &s;
+	p->s = &a.session;
 	p->src = src;
 	p->opt = (struct gw_migrate_options){
 		.size = sizeof(p->opt),
@@ -355,10 +360,10 @@ static int run_log(const struct cli_args *args, struct source *src, enum log_for
 	p->strict = args_has(args, OPT_STRICT);
 	p->progress = isatty(STDERR_FILENO) && !p->quiet;
 	log_begin(&p->parser, format);
-	status = log_rules(&s, args, &p->rules);
+	status = log_rules(&a.session, args, &p->rules);
 	if (!status)
 		status = profiler_run(p);
-	session_close(&s);
+	actor_close(&a);
 	free(p);
 	return status;
 }
