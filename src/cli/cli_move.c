@@ -336,14 +336,13 @@ static int run_log(const struct cli_args *args, struct source *src, enum log_for
 	int status = p ? actor_open(&a, args, args->operands[0]) : say_error("out of memory");
 
 	if (!status && a.via == VIA_KERNEL)
-		status = say_error("move: a profiler's log is carried out by an engine, and PID %d has none: give "
-				   "--attach, or lines \"ADDRESS NODE\" for --via kernel",
-				   a.pid);
+		host_hello(&a, (uint32_t)args_number(args, OPT_MAX_STALL, 0));
 	if (status) {
 		actor_close(&a);
 		free(p);
 		return status;
 	}
+	p->a = &a;
 	p->s = &a.session;
 	p->src = src;
 	p->opt = (struct gw_migrate_options){

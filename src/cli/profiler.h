@@ -12,6 +12,8 @@
 #define PROFILER_BLOCKS 4096	/* that are known to be huge pages or not; a power of 2 */
 #define WHY_TEXT 200
 
+struct actor;
+
 struct profiler_area {
 	uint64_t start, end;
 };
@@ -48,7 +50,8 @@ struct profiler_pages {
 
 struct profiler {
 	/* as the caller has set them */
-	struct session *s;
+	struct actor *a;
+	struct session *s;	/* of .a: for its process, nodes and statuses also without an engine */
 	struct source *src;
 	struct gw_migrate_options opt;
 	struct profile_rules rules;

@@ -4,8 +4,10 @@
  */
 #define _GNU_SOURCE 1
 #include "profiler.h"
+#include "via.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,7 +94,7 @@ static void note_error(struct profiler *p, int err, uint32_t pages)
 {
 	if (err == ENOENT || err == EFAULT) {
 		p->now.gone += pages;
-	} else if (err == EACCES) {
+	} else if (err == EACCES && p->a->via == VIA_ENGINE) {
 		p->now.unmanaged += pages;
 	} else {
 		p->now.failed += pages;
@@ -100,10 +102,42 @@ static void note_error(struct profiler *p, int err, uint32_t pages)
 	}
 }
 
+/* What these pages may take at the rate asked for, less what they took. */
+static void keep_rate(const struct profiler *p, const struct ctl_move_entry *entries, uint32_t nr, uint64_t since)
+{
+	const uint16_t *pages_of = p->pages_of + (entries - p->order);
+	uint64_t bytes = 0, due, took = clock_ns() - since;
+
+	for (uint32_t i = 0; i < nr; i++)
+		bytes += pages_of[i] * (uint64_t)GW_PAGE_SIZE;
+	due = p->opt.rate ? bytes * 1000000 / (p->opt.rate / 1000) : 0;
+	if (due > took)
+		usleep((useconds_t)((due - took) / 1000));
+}
+
+/* By the kernel, which has no engine to ask to go slowly. */
+static int ask_kernel(struct profiler *p, const struct ctl_move_entry *entries, uint32_t nr, bool query)
+{
+	struct page_request pages[CTL_MOVE_MAX];
+	uint64_t since = clock_ns();
+
+	for (uint32_t i = 0; i < nr; i++)
+		pages[i] = (struct page_request){ .addr = entries[i].addr, .node = entries[i].node };
+	if (profiler_stopped(p, 0) && p->ended)
+		return 0;
+	if (kernel_move_run(p->a, pages, nr, query, p->s->msg.moved.status))
+		return CLI_FAILED;
+	if (!query)
+		keep_rate(p, entries, nr, since);
+	return 0;
+}
+
 static int ask(struct profiler *p, const struct ctl_move_entry *entries, uint32_t nr, bool query)
 {
 	int err;
 
+	if (p->a->via == VIA_KERNEL)
+		return ask_kernel(p, entries, nr, query);
 	p->s->mute = true;
 	p->s->err = 0;
 	err = move_pages_of(p->s, entries, nr, query, &p->opt);
@@ -211,37 +245,58 @@ int profiler_want(struct profiler *p, uint64_t addr, int node)
 
 /* ---------------------------------------------------------------- ranges ---- */
 
-static int note_area(struct profiler *p, const struct gw_area *area)
+static int note_area(struct profiler *p, uint64_t start, uint64_t end)
 {
 	struct profiler_area *last = p->nr_areas ? &p->areas[p->nr_areas - 1] : NULL, *more;
 
-	if (area->kind)
-		return 0;
-	if (last && last->end == area->start) {
-		last->end = area->end;
+	if (last && last->end == start) {
+		last->end = end;
 		return 0;
 	}
 	more = realloc(p->areas, (p->nr_areas + 1) * sizeof(*more));
 	if (!more)
 		return say_error("out of memory");
 	p->areas = more;
-	p->areas[p->nr_areas++] = (struct profiler_area){ .start = area->start, .end = area->end };
+	p->areas[p->nr_areas++] = (struct profiler_area){ .start = start, .end = end };
 	return 0;
+}
+
+/* The kernel moves whatever is mapped, but for what is its own. */
+static int find_mappings(struct profiler *p)
+{
+	char path[32], line[512];
+	uint64_t start, end;
+	int err = 0;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", p->s->pid);
+	maps = fopen(path, "re");
+	if (!maps)
+		return say_error("%s: %s", path, strerror(errno));
+	while (!err && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && !strstr(line, "[v"))
+			err = note_area(p, start, end);
+	fclose(maps);
+	return err;
 }
 
 /* A profiler's ranges have holes and files in them: only what is managed is asked for, page by page. */
 static int find_areas(struct profiler *p)
 {
 	struct session *s = p->s;
-	int err = ctl_send(&s->client, CTL_AREAS, NULL, 0);
+	int err;
 
+	if (p->a->via == VIA_KERNEL)
+		return find_mappings(p);
+	err = ctl_send(&s->client, CTL_AREAS, NULL, 0);
 	s->mute = true;
 	s->err = err;
 	while (!err) {
 		err = session_expect(s, CTL_AREA, CTL_AREAS_END);
 		if (!err && s->msg.head.type == CTL_AREAS_END)
 			break;
-		if (!err && note_area(p, &s->msg.area.area))
+		if (!err && !s->msg.area.area.kind &&
+		    note_area(p, s->msg.area.area.start, s->msg.area.area.end))
 			return CLI_FAILED;
 	}
 	s->mute = false;

@@ -214,6 +214,41 @@ static int nodes_missing(const struct actor *a, uint64_t missing, const char *wh
 	return say_error("node %s: %s %s", text, what, list);
 }
 
+static void host_cpus(int node, uint8_t *cpu_node)
+{
+	char name[64], list[4096];
+	unsigned first, last;
+	int used;
+
+	snprintf(name, sizeof(name), "/sys/devices/system/node/node%d/cpulist", node);
+	if (file_read(name, list, sizeof(list)) <= 0)
+		return;
+	for (const char *at = list; sscanf(at, "%u%n", &first, &used) == 1; at += used + (at[used] == ',')) {
+		at += used;
+		last = first;
+		used = 0;
+		if (*at == '-' && sscanf(at, "-%u%n", &last, &used) != 1)
+			return;
+		for (unsigned cpu = first; cpu <= last && cpu < GW_MAX_CPUS; cpu++)
+			cpu_node[cpu] = (uint8_t)node;
+	}
+}
+
+void host_hello(struct actor *a, uint32_t stall_us_max)
+{
+	struct ctl_hello *hello = &a->session.client.hello;
+
+	a->stall_us_max = stall_us_max;
+	a->session.pid = a->pid;
+	hello->pid = (uint32_t)a->pid;
+	hello->nr_nodes = (uint32_t)(64 - __builtin_clzll(a->host.online));
+	/* a kernel without NUMA has no such files: all CPUs are node 0's */
+	memset(hello->cpu_node, a->host.online == 1 ? 0 : CTL_NO_NODE, sizeof(hello->cpu_node));
+	for (int node = 0; node < (int)hello->nr_nodes; node++)
+		if (a->host.online >> node & 1)
+			host_cpus(node, hello->cpu_node);
+}
+
 int host_nodes(const struct actor *a, const char *list, bool to, uint64_t *out)
 {
 	const struct kernel_host *host = &a->host;

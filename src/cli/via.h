@@ -25,6 +25,7 @@ struct actor {
 	struct session session;		/* VIA_ENGINE */
 	struct kernel_target target;	/* VIA_KERNEL */
 	struct kernel_host host;	/* VIA_KERNEL */
+	uint32_t stall_us_max;		/* VIA_KERNEL; 0: the default */
 };
 
 #define ACTOR_NONE { .session.client.fd = -1, .target.pagemap = -1, .target.maps = -1 }
@@ -38,6 +39,11 @@ const char *via_name(enum via via);
 int refusal_say(const struct kernel_target *t, enum kernel_refusal why);
 int kernel_error(const struct kernel_target *t, int err);
 
+/*
+ * Nodes, CPUs and the process of an actor by the kernel where those of an engine are looked for; stall_us_max: of
+ * kernel_move_run(), 0: its default.
+ */
+void host_hello(struct actor *a, uint32_t stall_us_max);
 /* A list of nodes of the host; to: pages shall come to them. */
 int host_nodes(const struct actor *a, const char *list, bool to, uint64_t *out);
 /* May the process have pages on these? */

@@ -23,7 +23,7 @@ int kernel_move_check(const struct actor *a, size_t line, int32_t node)
 /* Ask for each, then again for those that may succeed later. 0 or -errno. */
 static int move_units(struct actor *a, struct kernel_unit *units, uint32_t nr)
 {
-	const struct kernel_move_options opt = { .bound_ns = STALL_NS };
+	const struct kernel_move_options opt = { .bound_ns = a->stall_us_max ? a->stall_us_max * 1000ULL : STALL_NS };
 	struct kernel_calls calls = { 0 };
 	struct kernel_mover *mover = kernel_mover_new(a->pid, &opt, &calls);
 	int err;

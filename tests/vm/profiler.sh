@@ -37,24 +37,53 @@ sys.stdin.readline()
 print('good' if all(memory[i * 4096:i * 4096 + 8] == i.to_bytes(8, 'little') for i in range(64)) else 'bad', flush=True)
 PY
 mkfifo "$dir/in" "$dir/out"
-"$GODWIT" run -q --node "ram,host=0,cpus=$(cpu_of 0)" --node "ram,host=1,cpus=$(cpu_of 1)" -- python3 "$dir/pages.py" \
-	<"$dir/in" >"$dir/out" 2>"$dir/program.err" &
-pid=$!
-exec 8>"$dir/in" 9<"$dir/out"
-read -r -t 60 -u 9 base || { echo 'Bail out! no program'; cat "$dir/program.err"; exit 1; }
+start()	# command...: python3 at the end of it
+{
+	"$@" python3 "$dir/pages.py" <"$dir/in" >"$dir/out" 2>"$dir/program.err" &
+	pid=$!
+	exec 8>"$dir/in" 9<"$dir/out"
+	read -r -t 60 -u 9 base || { echo 'Bail out! no program'; cat "$dir/program.err"; exit 1; }
+}
+samples()	# of the CPUs of both nodes in turn, a page each
+{
+	local i
+	for ((i = 0; i < 64; i++)); do
+		printf 'python %d/%d [%03d] 1.%06d:          1 page-faults:     %x\n' $pid $pid "$(cpu_of $((i % 2)))" $i \
+			$((16#$base + i * 4096))
+	done
+}
+heat()	# of the first 48 pages
+{
+	printf '#\n kdamond.0 9 [000] 1.0: damon:damon_aggregated: target_id=0 nr_regions=1 %d-%d: 7 1\n' \
+		$((16#$base)) $((16#$base + 48 * 4096))
+}
+finish()
+{
+	echo >&8
+	read -r -t 60 -u 9 word
+	ok 'no byte was changed' [ "$word" = good ]
+	wait $pid
+	pid=
+}
 
-for ((i = 0; i < 64; i++)); do
-	printf 'python %d/%d [%03d] 1.%06d:          1 page-faults:     %x\n' $pid $pid "$(cpu_of $((i % 2)))" $i $((16#$base + i * 4096))
-done >"$dir/log"
+start "$GODWIT" run -q --node "ram,host=0,cpus=$(cpu_of 0)" --node "ram,host=1,cpus=$(cpu_of 1)" --
+samples >"$dir/log"
 "$GODWIT" migrate -q $pid 1 0
 ok 'all pages are on one node' maps N0=64
 ok "samples of both nodes' CPUs are carried out" move $pid "$dir/log"
 ok 'and the kernel sees half of the pages on either' eval 'maps N0=32 && maps N1=32'
-printf '#\n kdamond.0 9 [000] 1.0: damon:damon_aggregated: target_id=0 nr_regions=1 %d-%d: 7 1\n' \
-	$((16#$base)) $((16#$base + 48 * 4096)) >"$dir/damon"
+heat >"$dir/damon"
 ok "DAMON's hot range goes to one" move --hot 1 --min-accesses 5 $pid "$dir/damon"
 ok 'and the kernel sees it there' eval 'maps N0=8 && maps N1=56'
-echo >&8
-read -r -t 60 -u 9 word
-ok 'no byte was changed' [ "$word" = good ]
+finish
+
+start numactl --membind=0 env
+samples >"$dir/log"
+ok 'without an engine: all pages are on one node' maps N0=64
+ok "samples of both nodes' CPUs are carried out by the kernel" move --via kernel --rate 10 $pid "$dir/log"
+ok 'and it sees half of the pages on either' eval 'maps N0=32 && maps N1=32'
+heat >"$dir/damon"
+ok "DAMON's hot range goes to one" move --hot 1 --min-accesses 5 $pid "$dir/damon"
+ok 'and the kernel sees it there' eval 'maps N0=8 && maps N1=56'
+finish
 echo "1..$nr"
