@@ -35,20 +35,30 @@ __attribute__((target("avx2"))) static void copy_stream(void *dst, const void *s
 	_mm256_zeroupper();
 }
 
-/* Two thirds of the time that "rep movsb" takes for a page, and where that is emulated a fiftieth. */
+/*
+ * 0.84 of the time that "rep movsb" takes for a page, and where that is emulated a fiftieth. Eight loads before eight
+ * stores: an emulator's table of addresses may have one place for both pages.
+ */
 __attribute__((target("avx2"))) static void copy_cached(void *dst, const void *src, uint64_t len)
 {
 	const __m256i *from = src;
 	__m256i *to = dst;
 
-	for (uint64_t i = 0; i < len / 32; i += 4) {
+	for (uint64_t i = 0; i < len / 32; i += 8) {
 		__m256i a = _mm256_load_si256(from + i), b = _mm256_load_si256(from + i + 1);
 		__m256i c = _mm256_load_si256(from + i + 2), d = _mm256_load_si256(from + i + 3);
+		__m256i e = _mm256_load_si256(from + i + 4), f = _mm256_load_si256(from + i + 5);
+		__m256i g = _mm256_load_si256(from + i + 6), h = _mm256_load_si256(from + i + 7);
 
+		__asm__ volatile("" ::: "memory"); /* or the compiler mixes them */
 		_mm256_store_si256(to + i, a);
 		_mm256_store_si256(to + i + 1, b);
 		_mm256_store_si256(to + i + 2, c);
 		_mm256_store_si256(to + i + 3, d);
+		_mm256_store_si256(to + i + 4, e);
+		_mm256_store_si256(to + i + 5, f);
+		_mm256_store_si256(to + i + 6, g);
+		_mm256_store_si256(to + i + 7, h);
 	}
 	_mm256_zeroupper();
 }
