@@ -22,6 +22,7 @@
 #define JOBS_MAX 24
 #define WATCH_MAX 40
 #define POST_MAX 8
+#define STOCK_IDLE_NS 1000000000ULL	/* then free frames go back to the host */
 
 enum job_state { JOB_FREE, JOB_QUEUED, JOB_RUNNING, JOB_OVER };
 
@@ -91,6 +92,8 @@ struct gw_engine {
 	bool hurried;			/* service thread only */
 	uint32_t tick_ms;
 	uint64_t tick_due;
+	uint64_t stock_due;		/* when to look whether free frames are still needed; 0: there are none */
+	uint64_t stock_batches;		/* as many there were then */
 	void (*tick_fn)(struct gw_engine *e, void *arg);
 	void *tick_arg;
 	struct watch watch[WATCH_MAX];

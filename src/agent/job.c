@@ -100,6 +100,7 @@ static int job_launch(struct gw_engine *e, void *arg)
 	job->rq.started = clock_ns();
 	job->state = JOB_RUNNING;
 	__atomic_add_fetch(&e->mm.users, 1, __ATOMIC_SEQ_CST);
+	e->stock_due = clock_ns() + STOCK_IDLE_NS;
 	err = thread_start(&job->thread, false);
 	if (err)
 		__atomic_sub_fetch(&e->mm.users, 1, __ATOMIC_SEQ_CST);

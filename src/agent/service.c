@@ -181,12 +181,31 @@ static void on_events(struct gw_engine *e, uint32_t events, void *arg)
 
 static int until_tick(struct gw_engine *e)
 {
-	uint64_t now;
+	uint64_t now, due = e->tick_ms ? e->tick_due : UINT64_MAX;
 
-	if (!e->tick_ms)
+	if (e->stock_due)
+		due = min_u64(due, e->stock_due);
+	if (due == UINT64_MAX)
 		return -1;
 	now = clock_ns();
-	return e->tick_due > now ? (int)((e->tick_due - now) / 1000000) + 1 : 0;
+	return due > now ? (int)((due - now) / 1000000) + 1 : 0;
+}
+
+/* Nothing has been migrated for a while: the stock goes back, a piece at a time; others may want the books. */
+static void service_stock(struct gw_engine *e)
+{
+	uint64_t batches = __atomic_load_n(&e->mm.stats.batches, __ATOMIC_RELAXED);
+	bool idle = !__atomic_load_n(&e->mm.users, __ATOMIC_RELAXED) && batches == e->stock_batches, more = true;
+
+	if (!e->stock_due || clock_ns() < e->stock_due)
+		return;
+	idle = idle && lock_try(&e->mm.migrate);
+	if (idle) {
+		more = stock_return(&e->mm);
+		lock_release(&e->mm.migrate);
+	}
+	e->stock_batches = batches;
+	e->stock_due = more ? clock_ns() + (idle ? 0 : STOCK_IDLE_NS) : 0;
 }
 
 /* While a request is under way threads wait for what is read here, and the job for its lock. */
@@ -213,6 +232,7 @@ static void service_once(struct gw_engine *e)
 		e->tick_due = clock_ns() + e->tick_ms * 1000000ULL;
 		e->tick_fn(e, e->tick_arg);
 	}
+	service_stock(e);
 	service_hurry(e);
 }
 
@@ -277,6 +297,7 @@ int service_start(struct gw_engine *e)
 	e->stopping = false;
 	e->hurried = false;
 	e->tick_ms = 0;
+	e->stock_due = 0;
 	e->ready = 1;
 	err = thread_start(&e->service, true);
 	if (err)

@@ -11,9 +11,9 @@
  * the copy that counts is made from slots that nobody else can write: who had pinned the page made
  * the move out refuse.
  *
- * From one host node to another frames are new ones as a rule, since those that become free are the other node's: then
- * the run of frames is a run of empty slots (b->fresh), and the copy makes them (mmu_ops.fill), in either form. A page
- * for which there is none goes back where it was.
+ * Frames come from the stock that earlier batches have left. Where that of another host node is empty, the run of
+ * frames is a run of empty slots (b->fresh), and the copy makes them (mmu_ops.fill), in either form. A page for which
+ * there is none goes back where it was.
  *
  * Slot i of both runs belongs to page i throughout. The runs are the top of a half's stack of frames
  * and the empty slots above its twin's; what a failed page leaves in the middle is dropped, so that the
@@ -39,92 +39,18 @@ static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
 	return run + i * b->unit;
 }
 
-/* ---- frames ---- */
-
-/* What cannot be dropped is not empty, though it counts so: slots_ready() sees to it before they are used. */
-static void slots_drop(struct mm *mm, struct half *h, uint64_t at, uint64_t len)
-{
-	if (mm->mmu->ops->drop(mm->mmu, at, len))
-		h->spoiled = true;
-}
-
-/* Frames that have come from a program's page since they were last asked for, by the books of its node. */
-static void frames_sure(struct mm *mm, struct arena *a, struct half *h)
-{
-	uint32_t nr = h->full - h->sure, good = host_frames(mm, a, h->base + h->sure * a->unit, nr);
-
-	if (good < nr)
-		slots_drop(mm, h, h->base + (h->sure + good) * a->unit, (nr - good) * a->unit);
-	h->sure = h->full = h->sure + good;
-}
-
-static int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
-{
-	uint64_t from, len, pos;
-	struct mmu_run run;
-	int err;
-
-	frames_sure(mm, a, h);
-	if (h->full >= nr)
-		return 0;
-	pos = from = h->base + h->full * a->unit;
-	len = (nr - h->full) * a->unit;
-	err = mm->mmu->ops->populate(mm->mmu, from, len);
-	if (err) {
-		h->spoiled = true; /* some may be there */
-		return -ENOMEM;
-	}
-	if (a->unit == HUGE_SIZE_ && (mm->mmu->ops->scan(mm->mmu, &pos, from + len, &run, 1) != 1 ||
-				      !(run.bits & MMU_PG_HUGE) || run.end < from + len)) {
-		slots_drop(mm, h, from, len);
-		return -ENOMEM;
-	}
-	h->full = nr;
-	frames_sure(mm, a, h); /* the host node is full: some, or all, are another's */
-	return h->full < nr ? -ENOMEM : 0;
-}
-
-/* Fewer of them; those that come in their places are unknown. */
-static void half_shrink(struct half *h, uint32_t full)
-{
-	h->full = full;
-	h->sure = h->sure < full ? h->sure : full;
-}
-
-static int slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
-{
-	uint32_t keep = (uint32_t)min_u64(a->slots - nr, a->slots / 2); /* room for some batches at once */
-
-	if (h->full > a->slots - nr) {
-		slots_drop(mm, h, h->base + keep * a->unit, (h->full - keep) * a->unit);
-		mm->stats.dropped += (h->full - keep) * (a->unit / PAGE_SIZE_);
-		half_shrink(h, keep);
-	}
-	if (!h->spoiled)
-		return 0;
-	h->spoiled = false;
-	slots_drop(mm, h, h->base + h->full * a->unit, (a->slots - h->full) * a->unit);
-	return h->spoiled ? -ENOMEM : 0;
-}
-
-static struct arena *arena_for(struct mm *mm, int node, enum arena_class class, bool huge)
-{
-	struct arena *a = node_arena(mm->nodes, node, class, huge);
-
-	if (a && !a->tracked)
-		a->tracked = !mm->mmu->ops->track(mm->mmu, arena_start(a), arena_bytes(a));
-	return a && a->tracked ? a : NULL;
-}
+/* ---- frames: mm/frames.c ---- */
 
 /* A run of frames that are there, or of slots for those that the copy is to make. */
 static int run_ready(struct mm *mm, struct batch *b, struct arena *to, struct arena *from)
 {
 	struct half *h = b->frame_half;
-	int err;
+	bool there = frames_there(mm, to, h, b->want);
+	int err = 0;
 
-	frames_sure(mm, to, h);
-	b->fresh = b->unit == PAGE_SIZE_ && to->host != from->host && h->full < b->want && !to->scarce;
-	err = b->fresh ? slots_ready(mm, to, h, b->want) : frames_ready(mm, to, h, b->want);
+	b->fresh = !there && b->unit == PAGE_SIZE_ && to->host != from->host && !to->scarce;
+	if (!there)
+		err = b->fresh ? slots_ready(mm, to, h, b->want) : frames_ready(mm, to, h, b->want);
 	b->frames = h->base + (b->fresh ? h->full : h->full - b->want) * b->unit;
 	return err;
 }
@@ -188,7 +114,7 @@ static void settle_frames(struct mm *mm, struct batch *b)
 		left++;
 	if (left == b->nr)
 		return; /* none was used */
-	half_shrink(b->frame_half, b->frame_half->full - (b->nr - left));
+	b->frame_half->full -= b->nr - left;
 	for (uint32_t i = left; i < b->nr; i++)
 		if (b->state[i] != SLOT_IN) {
 			drop_slot(mm, b, b->frame_half, slot(b->frames, b, i));
@@ -212,7 +138,7 @@ static void settle_exploded(struct mm *mm, struct batch *b)
 {
 	slots_drop(mm, b->out_half, b->out, HUGE_SIZE_);
 	slots_drop(mm, b->frame_half, b->frames, HUGE_SIZE_);
-	half_shrink(b->frame_half, b->frame_half->full - 1);
+	b->frame_half->full--;
 }
 
 static void batch_settle(struct mm *mm, struct batch *b, bool was_huge)

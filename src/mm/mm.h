@@ -429,6 +429,19 @@ int do_move_pages(struct mm *mm, uint64_t count, void *const *pages, const int *
 
 /* ---- batch.c: one batch in flight ---- */
 
+/* ---- frames.c: the stock of free frames. migrate lock held ---- */
+
+struct arena *arena_for(struct mm *mm, int node, enum arena_class class, bool huge);
+/* Are there nr of them, all on the arena's host node? Those that are not are dropped. */
+bool frames_there(struct mm *mm, struct arena *a, struct half *h, uint32_t nr);
+/* New ones, up to nr. -ENOMEM. */
+int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr);
+/* Empty slots above them. -ENOMEM. */
+int slots_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr);
+void slots_drop(struct mm *mm, struct half *h, uint64_t at, uint64_t len);
+/* Give some of the stock back to the host; false: there is none. */
+bool stock_return(struct mm *mm);
+
 /*
  * Move the pages in mm->batch (.nr, .unit, .page, .addr, .dest set; all of one attribute class and
  * inside the window). On return every state is SLOT_IN, SLOT_GONE or SLOT_STAYS with its err. migrate

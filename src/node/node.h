@@ -45,7 +45,6 @@ enum arena_class { ARENA_RW, ARENA_RWX, ARENA_LOCKED, ARENA_CLASSES };
 struct half {
 	uint64_t base;
 	uint32_t full;
-	uint32_t sure;		/* of a host node's arena: [0, sure) have been seen to lie there */
 	bool spoiled;		/* above .full lies what could not be dropped */
 };
 
@@ -148,8 +147,7 @@ struct half *arena_fuller(struct arena *a);
 struct half *arena_twin(struct arena *a, struct half *h);
 /*
  * No arena is locked: what was locked for a request counts against the program's limit no longer, and what
- * the program's mlockall() has locked can be used again. And where frames of host nodes lie is to be asked anew: the
- * kernel may have moved them since.
+ * the program's mlockall() has locked can be used again.
  */
 void node_rest(struct node_table *t);
 /* Free frames, in bytes. */

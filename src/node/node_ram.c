@@ -12,6 +12,8 @@
 #define SMALL_SLOTS 1024U	/* a half: twice the largest batch */
 #endif
 #define HUGE_SLOTS 4U
+#define STOCK_BYTES (16UL * SMALL_SLOTS * SMALL_UNIT)	/* 64 MiB */
+#define STOCK_SHARE 16U	/* at most this part of the addresses that are left */
 
 #define MPOL_PREFERRED_MODE 1
 
@@ -82,6 +84,20 @@ static int arena_map(const struct arena *a)
 	return ret < 0 ? (int)ret : 0;
 }
 
+/*
+ * Frames that go from one virtual node to another are back in their arena at once. Those that leave a host node are of
+ * use only when something comes to it again: for that its arena has room for a stock.
+ */
+static uint32_t arena_slots(const struct node_table *t, const struct arena *a)
+{
+	uint32_t least = a->unit == HUGE_UNIT ? HUGE_SLOTS : SMALL_SLOTS, stock = (uint32_t)(STOCK_BYTES / 2 / a->unit);
+	uint64_t left = t->region->reserved - __atomic_load_n(&t->region->used, __ATOMIC_RELAXED);
+
+	if (a->host < 0 || a->class != ARENA_RW || STOCK_BYTES > left / STOCK_SHARE || stock < least)
+		return least;
+	return stock;
+}
+
 static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_class class, uint64_t unit)
 {
 	struct arena *a = &t->arena[t->nr_arenas];
@@ -90,7 +106,7 @@ static struct arena *arena_make(struct node_table *t, int32_t host, enum arena_c
 	if (t->nr_arenas == ARENA_MAX)
 		return NULL;
 	*a = (struct arena){ .host = host, .class = class, .unit = unit };
-	a->slots = unit == HUGE_UNIT ? HUGE_SLOTS : SMALL_SLOTS;
+	a->slots = arena_slots(t, a);
 	at = (uint64_t)region_take(t->region, arena_span(a), HUGE_UNIT);
 	if (!at)
 		return NULL;
@@ -128,7 +144,6 @@ void node_rest(struct node_table *t)
 	for (uint32_t i = 0; i < t->nr_arenas; i++) {
 		sys2(SYS_munlock, arena_start(&t->arena[i]), arena_bytes(&t->arena[i]));
 		t->arena[i].locked = t->arena[i].scarce = false;
-		t->arena[i].half[0].sure = t->arena[i].half[1].sure = 0;
 	}
 }
 
@@ -157,6 +172,5 @@ void node_forget_arenas(struct node_table *t)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 		a->mapped = a->tracked = a->locked = a->scarce = false;
 		a->half[0].full = a->half[1].full = 0;
-		a->half[0].sure = a->half[1].sure = 0;
 	}
 }

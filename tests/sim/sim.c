@@ -82,6 +82,15 @@ static bool kernel_wanted(void *arg)
 	return mmu_sim_resumable(world->sim) || *(bool *)arg;
 }
 
+/* As the service thread does when nothing has been migrated for a while. */
+static void some_stock_returns(void)
+{
+	if (!lock_try(&world->mm.migrate))
+		return;
+	stock_return(&world->mm);
+	lock_release(&world->mm.migrate);
+}
+
 /* Threads whose event was read go on some time later; seldom much time passes, but never over a thread's head. */
 static void kernel_main(void *arg)
 {
@@ -97,6 +106,7 @@ static void kernel_main(void *arg)
 			while (mmu_sim_resumable(world->sim))
 				mmu_sim_resume(world->sim, 0);
 			sched_pass(DISCARD_NS + 1000000);
+			some_stock_returns();
 		}
 		sched_point();
 	}

@@ -156,7 +156,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_isolated_page_is_on_no_list_of_a_node, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_page_that_goes_while_isolated_is_freed_by_its_putback, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(a_page_goes_to_the_node_where_the_host_says_that_it_is, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_page_goes_to_the_node_where_the_host_says_that_it_is, setup,
+						teardown),
 		cmocka_unit_test(sixteen_bytes_are_enough_for_a_page),
 	};
 

@@ -28,6 +28,36 @@ migrate_and_count()
 	adds_up
 }
 
+# Free frames of the engine that are on a node, in pages, by the kernel's word: only arenas prefer one node.
+in_stock()	# node
+{
+	awk -v on="N${host[$1]}=" '
+		$2 ~ /^prefer:/ { for (i = 3; i <= NF; i++) if (index($i, on) == 1) s += substr($i, length(on) + 1) }
+		END { print s + 0 }' "/proc/$pid/numa_maps"
+}
+
+# What a migration leaves is used by the next one that comes there; a while later it is the host's again.
+the_stock()
+{
+	local left used
+	migrate 0 1
+	left=$(in_stock 0)
+	migrate 1 0
+	used=$(in_stock 0)
+	note "$left free frames on node 0 after pages have left it, $used after they are back"
+	ok "frames that pages have left are kept on their node" [ "$left" -gt 0 ]
+	ok "and taken by those that come to it" [ "$used" -lt "$left" ]
+	migrate 0 1
+	for _ in {1..60}; do
+		sleep 0.1
+		[ "$(($(in_stock 0) + $(in_stock 1)))" != 0 ] || break
+	done
+	ok "a while later a node that was emptied is empty" [ "$(in_stock 0)" = 0 ]
+	ok "and nothing is kept on the other" [ "$(in_stock 1)" = 0 ]
+	ok "every page is there" all_on 1 "${kinds[@]}"
+	migrate 1 0
+}
+
 move_list()	# node: `godwit move`, every page of the small memory
 {
 	local at=${range[small]} page
@@ -100,6 +130,7 @@ for other in "${machine[@]:1}"; do
 	migrate all 0
 	ok "at first everything is brought to node 0" all_on 0 "${kinds[@]}"
 	there_and_back 0 1
+	the_stock
 	ok "godwit move takes every page of a list" move_list 1
 	ok "godwit move: the kernel says that they are there" all_on 1 small
 	ok "and not one more" all_on 0 huge locked
