@@ -25,7 +25,10 @@
 
 #define ROUNDS 5
 #define REGION (32UL << 20)
+#define REGION_USED (4UL << 20) /* with somebody at work in it */
 #define PAGES (REGION / GW_PAGE_SIZE)
+#define TABLE_NS 9e9 /* then the round is the last: somebody may keep the machine's processors from us */
+#define ROUNDS_LEAST 2
 #define RATE (100UL << 20) /* bytes a second, where both are to keep to one */
 #define CHUNK 64	   /* pages a call, where the kernel is to keep to it */
 #define MF_MOVE 2
@@ -79,6 +82,7 @@ struct waits {
 struct user {
 	pthread_t thread;
 	volatile char *mem;
+	uint64_t bytes;
 	bool writes;
 	atomic_bool stop;
 	_Atomic(struct waits *) waits; /* whose turn it is; NULL: nobody's */
@@ -117,9 +121,9 @@ static void *use(void *arg)
 		seed ^= seed >> 7;
 		seed ^= seed << 17;
 		if (u->writes)
-			u->mem[seed % REGION]++;
+			u->mem[seed % u->bytes]++;
 		else
-			(void)u->mem[seed % REGION];
+			(void)u->mem[seed % u->bytes];
 		ns = (uint64_t)(now_ns() - begin);
 		if (!w)
 			continue;
@@ -135,8 +139,9 @@ static void *use(void *arg)
 struct bench {
 	struct gw_engine *e;
 	const char *godwit;
-	char *mem[2]; /* small, huge */
-	int node[2];  /* where it is */
+	char *mem; /* what is moved */
+	uint64_t bytes, pages_nr;
+	int node; /* where it is */
 	void *pages[PAGES];
 	int nodes[PAGES], status[PAGES];
 	bool via;	  /* godwit migrate knows --via */
@@ -151,7 +156,8 @@ struct way {
 	uint32_t form;
 	uint32_t stall_us;
 	uint64_t rate;
-	bool huge_too;
+	bool huge_too, huge_only;
+	bool cold; /* the engine has no free frames in stock */
 };
 
 static long by_engine(struct bench *b, const struct way *w, bool huge, int to)
@@ -166,7 +172,7 @@ static long by_engine(struct bench *b, const struct way *w, bool huge, int to)
 	long left = gw_migrate_pages(b->e, 1ULL << !to, 1ULL << to, &opt, &res);
 
 	(void)huge;
-	return left ? left : res.pages_moved >= PAGES ? 0 : (long)(PAGES - res.pages_moved);
+	return left ? left : res.pages_moved >= b->pages_nr ? 0 : (long)(b->pages_nr - res.pages_moved);
 }
 
 /* Where the kernel is to keep to a rate it is asked for a chunk at a time. */
@@ -180,17 +186,17 @@ static void pace(double begin, uint64_t bytes, uint64_t rate)
 
 static long by_move_pages(struct bench *b, const struct way *w, bool huge, int to)
 {
-	uint64_t step = w->rate ? (huge ? GW_HUGE_SIZE / GW_PAGE_SIZE : CHUNK) : PAGES;
+	uint64_t step = w->rate ? (huge ? GW_HUGE_SIZE / GW_PAGE_SIZE : CHUNK) : b->pages_nr;
 	double begin = now_ns();
 
-	for (uint64_t i = 0; i < PAGES; i++) {
-		b->pages[i] = b->mem[huge] + i * GW_PAGE_SIZE;
+	for (uint64_t i = 0; i < b->pages_nr; i++) {
+		b->pages[i] = b->mem + i * GW_PAGE_SIZE;
 		b->nodes[i] = to;
 	}
-	for (uint64_t at = 0; at < PAGES; at += step) {
+	for (uint64_t at = 0; at < b->pages_nr; at += step) {
 		if (kernel(SYS_move_pages, 0, (long)step, (long)(b->pages + at), (long)(b->nodes + at),
 			   (long)(b->status + at), MF_MOVE) < 0)
-			return (long)PAGES;
+			return (long)b->pages_nr;
 		pace(begin, (at + step) * GW_PAGE_SIZE, w->rate);
 	}
 	return 0; /* the statuses of a THP's other pages say nothing: the kernel is asked again afterwards */
@@ -199,11 +205,12 @@ static long by_move_pages(struct bench *b, const struct way *w, bool huge, int t
 /* One address for each THP, as a program may that knows of them. */
 static long by_move_heads(struct bench *b, const struct way *w, bool huge, int to)
 {
-	uint64_t nr = REGION / GW_HUGE_SIZE, left = 0;
+	uint64_t nr = b->bytes / GW_HUGE_SIZE, left = 0;
 
 	(void)w;
+	(void)huge;
 	for (uint64_t i = 0; i < nr; i++) {
-		b->pages[i] = b->mem[huge] + i * GW_HUGE_SIZE;
+		b->pages[i] = b->mem + i * GW_HUGE_SIZE;
 		b->nodes[i] = to;
 	}
 	if (kernel(SYS_move_pages, 0, (long)nr, (long)b->pages, (long)b->nodes, (long)b->status, MF_MOVE) < 0)
@@ -215,16 +222,16 @@ static long by_move_heads(struct bench *b, const struct way *w, bool huge, int t
 
 static long by_mbind(struct bench *b, const struct way *w, bool huge, int to)
 {
-	uint64_t step = w->rate ? (huge ? GW_HUGE_SIZE : CHUNK * GW_PAGE_SIZE) : REGION, mask = 1ULL << to;
+	uint64_t step = w->rate ? (huge ? GW_HUGE_SIZE : CHUNK * GW_PAGE_SIZE) : b->bytes, mask = 1ULL << to;
 	double begin = now_ns();
 	long err = 0;
 
-	for (uint64_t at = 0; at < REGION && !err; at += step) {
-		err = kernel(SYS_mbind, (long)(b->mem[huge] + at), (long)step, BIND, (long)&mask, 64, MF_MOVE);
+	for (uint64_t at = 0; at < b->bytes && !err; at += step) {
+		err = kernel(SYS_mbind, (long)(b->mem + at), (long)step, BIND, (long)&mask, 64, MF_MOVE);
 		pace(begin, at + step, w->rate);
 	}
-	kernel(SYS_mbind, (long)b->mem[huge], (long)REGION, 0, 0, 0, 0);
-	return err ? (long)PAGES : 0;
+	kernel(SYS_mbind, (long)b->mem, (long)b->bytes, 0, 0, 0, 0);
+	return err ? (long)b->pages_nr : 0;
 }
 
 static long by_command(char **argv)
@@ -251,14 +258,14 @@ static long by_migratepages(struct bench *b, const struct way *w, bool huge, int
 }
 
 /* What the kernel says of it afterwards, which is no part of the time. */
-static uint64_t astray(struct bench *b, bool huge, int to)
+static uint64_t astray(struct bench *b, int to)
 {
 	uint64_t nr = 0;
 
-	for (uint64_t i = 0; i < PAGES; i++)
-		b->pages[i] = b->mem[huge] + i * GW_PAGE_SIZE;
-	kernel(SYS_move_pages, 0, (long)PAGES, (long)b->pages, 0, (long)b->status, 0);
-	for (uint64_t i = 0; i < PAGES; i++)
+	for (uint64_t i = 0; i < b->pages_nr; i++)
+		b->pages[i] = b->mem + i * GW_PAGE_SIZE;
+	kernel(SYS_move_pages, 0, (long)b->pages_nr, (long)b->pages, 0, (long)b->status, 0);
+	for (uint64_t i = 0; i < b->pages_nr; i++)
 		nr += b->status[i] != to;
 	return nr;
 }
@@ -269,6 +276,7 @@ static uint64_t astray(struct bench *b, bool huge, int to)
 
 struct row {
 	double cost[ROUNDS];
+	int rounds;
 	uint64_t left;
 	struct waits waits;
 };
@@ -278,8 +286,8 @@ static FILE *csv;
 /* reference: the row that the ratios are to; its median is taken, so that cost[0] is its best. */
 static void row_print(const struct way *w, struct row *r, bool huge, const char *load, const struct row *reference)
 {
-	double cost = median(r->cost, ROUNDS), best = r->cost[0];
-	double ratio = reference->cost[ROUNDS / 2] / cost, best_ratio = reference->cost[0] / best;
+	double cost = median(r->cost, r->rounds), best = r->cost[0];
+	double ratio = reference->cost[reference->rounds / 2] / cost, best_ratio = reference->cost[0] / best;
 	const struct waits *u = &r->waits;
 
 	printf("%-26s %-5s %-7s %5u %9.0f %6.2f %9.0f %6.2f", w->what, huge ? "THP" : "4 KiB", load, w->batch, cost,
@@ -294,54 +302,91 @@ static void row_print(const struct way *w, struct row *r, bool huge, const char 
 	} else {
 		fprintf(csv, ",,,,");
 	}
-	printf("%s\n", r->left ? "  PAGES LEFT BEHIND" : "");
+	printf("%s\n", r->left ? "  b->pages_nr LEFT BEHIND" : "");
 	fprintf(csv, "\n");
 	fflush(stdout);
 }
 
+/*
+ * Free frames on both nodes, as after migrations to and fro, or none, as after some seconds without. What is done for
+ * it is no part of the time.
+ */
+static void stock(struct bench *b, const struct way *w, int to)
+{
+	struct gw_node_info info;
+	struct way fill = { .batch = 512, .form = GW_FORM_PLAIN };
+
+	if (w->move != by_engine)
+		return;
+	for (int k = 0; w->cold && k < 50 && !gw_node_get(b->e, to, &info) && info.free_frames; k++)
+		usleep(100000);
+	if (w->cold)
+		return;
+	by_engine(b, &fill, false, to);
+	by_engine(b, &fill, false, !to);
+}
+
 static void round_once(struct bench *b, const struct way *w, bool huge, struct user *u, struct row *r, int i)
 {
-	int to = !b->node[huge];
+	int to = !b->node;
 	double begin;
 	long left;
 
+	stock(b, w, to);
 	if (u)
 		u->waits = &r->waits;
 	begin = now_ns();
 	left = w->move(b, w, huge, to);
-	r->cost[i] = (now_ns() - begin) / PAGES;
+	r->cost[i] = (now_ns() - begin) / b->pages_nr;
 	if (u)
 		u->waits = NULL;
-	r->left += left ? (uint64_t)left : astray(b, huge, to);
-	b->node[huge] = to;
+	r->left += left ? (uint64_t)left : astray(b, to);
+	b->node = to;
 }
 
 /* All ways in turn, again and again; the first way is what the others are measured by. */
 static void table(struct bench *b, const struct way *ways, int nr, bool huge, const char *load)
 {
 	static struct row rows[WAYS];
-	struct user u = { .mem = b->mem[huge], .writes = !strcmp(load, "writer") };
+	struct user u = { .mem = b->mem, .bytes = b->bytes, .writes = !strcmp(load, "writer") };
 	bool used = strcmp(load, "quiet") != 0;
+	double begin = now_ns();
 
 	memset(rows, 0, sizeof(rows));
 
 	if (used)
 		pthread_create(&u.thread, NULL, use, &u);
-	for (int i = -1; i < ROUNDS; i++) /* round -1 warms up, and is written over */
+	/* round -1 warms up, and is written over */
+	for (int i = -1; i < ROUNDS && (i < ROUNDS_LEAST || now_ns() - begin < TABLE_NS); i++)
 		for (int k = 0; k < nr; k++) {
 			round_once(b, &ways[k], huge, used ? &u : NULL, &rows[k], i < 0 ? 0 : i);
+			rows[k].rounds = i + 1;
 			if (i < 0)
 				memset(&rows[k].waits, 0, sizeof(rows[k].waits));
 		}
 	u.stop = true;
 	if (used)
 		pthread_join(u.thread, NULL);
-	median(rows[0].cost, ROUNDS);
+	median(rows[0].cost, rows[0].rounds);
 	for (int k = 0; k < nr; k++)
 		row_print(&ways[k], &rows[k], huge, load, &rows[0]);
 }
 
 /* ---- the copies that cannot be avoided ---- */
+
+static void map_region(struct bench *b, uint64_t bytes, bool huge)
+{
+	char *all = mmap(NULL, bytes + 2 * GW_HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = (char *)(((uintptr_t)all + GW_HUGE_SIZE) & ~(GW_HUGE_SIZE - 1));
+
+	mprotect(p, bytes, PROT_READ | PROT_WRITE);
+	madvise(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	for (uint64_t i = 0; i < bytes; i += GW_PAGE_SIZE)
+		memset(p + i, 1 + (int)(i >> 12), GW_PAGE_SIZE);
+	b->mem = p;
+	b->bytes = bytes;
+	b->pages_nr = bytes / GW_PAGE_SIZE;
+}
 
 /* As the engine copies a page. libc may do it by "rep movs", which costs an emulated machine fifty times as much. */
 __attribute__((target("avx2"))) static void copy_page(char *dst, const char *src)
@@ -372,14 +417,18 @@ static double read_once(int fd, char *to)
 
 static void copies(struct bench *b)
 {
-	char *to = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	/* an emulator's table of addresses is to have a place for each */
+	char *all = mmap(NULL, REGION + 2 * GW_HUGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	char *to = (char *)(((uintptr_t)all & ~(GW_HUGE_SIZE - 1)) + GW_HUGE_SIZE + 37 * GW_PAGE_SIZE);
 	int fd = memfd_create("bench", MFD_CLOEXEC);
 	double user[ROUNDS], own[ROUNDS];
 
-	if (fd < 0 || write(fd, b->mem[0], REGION) != (ssize_t)REGION)
+	map_region(b, REGION, false);
+	if (fd < 0 || write(fd, b->mem, REGION) != (ssize_t)REGION)
 		return;
 	for (int i = 0; i < ROUNDS; i++) {
-		user[i] = copy_once(to, b->mem[0]);
+		user[i] = copy_once(to, b->mem);
 		own[i] = read_once(fd, to);
 	}
 	median(user, ROUNDS);
@@ -391,22 +440,12 @@ static void copies(struct bench *b)
 		"bare copy by the kernel,4K,quiet,1,0,%.0f,,%.0f,,0,,,,\n",
 		user[ROUNDS / 2], user[0], own[ROUNDS / 2], own[0]);
 	close(fd);
-	munmap(to, REGION);
+	munmap(all, REGION + 2 * GW_HUGE_SIZE);
+	munmap(b->mem, REGION);
+	b->mem = NULL;
 }
 
 /* ---- all of it ---- */
-
-static char *map_region(bool huge)
-{
-	char *all = mmap(NULL, REGION + 2 * GW_HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *p = (char *)(((uintptr_t)all + GW_HUGE_SIZE) & ~(GW_HUGE_SIZE - 1));
-
-	mprotect(p, REGION, PROT_READ | PROT_WRITE);
-	madvise(p, REGION, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	for (uint64_t i = 0; i < REGION; i += GW_PAGE_SIZE)
-		memset(p + i, 1 + (int)(i >> 12), GW_PAGE_SIZE);
-	return p;
-}
 
 static bool knows_via(const char *godwit)
 {
@@ -433,8 +472,7 @@ static void exclude_others(struct bench *b)
 	FILE *f = fopen("/proc/self/maps", "r");
 
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx %4s %*x %*s %lu", &start, &end, perms, &inode) == 4 && perms[1] == 'w' &&
-		    start != (uintptr_t)b->mem[0] && start != (uintptr_t)b->mem[1])
+		if (sscanf(line, "%lx-%lx %4s %*x %*s %lu", &start, &end, perms, &inode) == 4 && perms[1] == 'w')
 			gw_exclude(b->e, (void *)start, end - start);
 	if (f)
 		fclose(f);
@@ -444,7 +482,6 @@ static void begin(struct bench *b)
 {
 	struct gw_options opt = { .size = sizeof(opt) };
 	struct gw_node_options node = { .size = sizeof(node), .kind = GW_NODE_RAM };
-	struct gw_migrate_result res = { .size = sizeof(res) };
 
 	if (gw_start(&b->e, &opt)) {
 		fprintf(stderr, "bench/vm: the engine cannot start: see 'godwit check'\n");
@@ -455,59 +492,80 @@ static void begin(struct bench *b)
 			fprintf(stderr, "bench/vm: this machine has no NUMA nodes 0 and 1: see bench/vm.sh\n");
 			exit(77);
 		}
-	for (int huge = 0; huge < 2; huge++)
-		b->mem[huge] = map_region(huge);
 	exclude_others(b);
-	gw_migrate_pages(b->e, 3, 1, NULL, &res);
 }
 
-/* One region under management and in the engine's way at a time; the other is out of everybody's. */
+/* The ways of one set that go for this size of page. */
+static void tables(struct bench *b, const struct way *ways, size_t nr, bool huge, const char *load)
+{
+	struct way now[WAYS];
+	int n = 0;
+
+	if (b->load && strcmp(b->load, load))
+		return;
+	for (size_t i = 0; i < nr; i++)
+		if ((huge ? ways[i].huge_too || ways[i].huge_only : !ways[i].huge_only) &&
+		    (b->via || ways[i].move != by_migratepages || !ways[i].batch))
+			now[n++] = ways[i];
+	table(b, now, n, huge, load);
+}
+
+static void region_anew(struct bench *b, uint64_t bytes, bool huge)
+{
+	if (b->mem)
+		munmap(b->mem, b->bytes);
+	map_region(b, bytes, huge);
+	b->node = 0;
+	by_mbind(b, &(struct way){ 0 }, huge, 0);
+}
+
+/* One region at a time, and nothing else in the engine's way. */
 static void kind(struct bench *b, bool huge)
 {
-	static const struct way ways[] = {
+	static const struct way quiet[] = {
 		{ "mbind(MPOL_MF_MOVE)", by_mbind, .huge_too = true },
 		{ "move_pages", by_move_pages, .huge_too = true },
-		{ "migratepages", by_migratepages, .huge_too = true },
+		{ "move_pages, heads of THPs", by_move_heads, .huge_only = true },
 		{ "engine, plain", by_engine, .batch = 16, .form = GW_FORM_PLAIN },
-		{ "engine, plain", by_engine, .batch = 64, .form = GW_FORM_PLAIN },
-		{ "engine, plain", by_engine, .batch = 512, .form = GW_FORM_PLAIN, .huge_too = true },
+		{ "engine, plain", by_engine, .batch = 64, .form = GW_FORM_PLAIN, .huge_too = true },
+		{ "engine, plain", by_engine, .batch = 512, .form = GW_FORM_PLAIN },
+		{ "engine, transactional", by_engine, .batch = 64, .form = GW_FORM_TRANSACTIONAL, .huge_too = true },
+		{ "engine, no free frames", by_engine, .batch = 64, .form = GW_FORM_PLAIN, .huge_too = true,
+		  .cold = true },
+	};
+	/* these move what else the process has, the engine's free frames among it */
+	static const struct way whole[] = {
+		{ "mbind(MPOL_MF_MOVE)", by_mbind, .huge_too = true },
+		{ "migratepages", by_migratepages, .huge_too = true },
+		{ "godwit --via kernel", by_migratepages, .batch = 1, .huge_too = true },
+	};
+	static const struct way used[] = {
+		{ "mbind(MPOL_MF_MOVE)", by_mbind, .huge_too = true },
+		{ "move_pages", by_move_pages, .huge_too = true },
+		{ "engine, plain", by_engine, .batch = 16, .form = GW_FORM_PLAIN },
+		{ "engine, plain", by_engine, .batch = 64, .form = GW_FORM_PLAIN, .huge_too = true },
 		{ "engine, transactional", by_engine, .batch = 64, .form = GW_FORM_TRANSACTIONAL, .huge_too = true },
 		{ "engine, --max-stall 1000", by_engine, .stall_us = 1000, .huge_too = true },
 	};
-	static const struct way heads = { "move_pages, an address a THP", by_move_heads, .huge_too = true };
-	static const struct way via = { "godwit --via kernel", by_migratepages, .batch = 1 };
 	static const struct way paced[] = {
 		{ "mbind, 100 MB/s", by_mbind, .rate = RATE, .huge_too = true },
 		{ "move_pages, 100 MB/s", by_move_pages, .rate = RATE, .huge_too = true },
 		{ "engine, 100 MB/s", by_engine, .batch = 16, .form = GW_FORM_PLAIN, .rate = RATE },
 		{ "engine, 100 MB/s", by_engine, .batch = 64, .form = GW_FORM_PLAIN, .rate = RATE, .huge_too = true },
-		{ "engine, 100 MB/s", by_engine, .batch = 64, .form = GW_FORM_TRANSACTIONAL, .rate = RATE,
+		{ "engine, trans., 100 MB/s", by_engine, .batch = 16, .form = GW_FORM_TRANSACTIONAL, .rate = RATE,
 		  .huge_too = true },
-		{ "engine, 100 MB/s, 50 us", by_engine, .form = GW_FORM_AUTO, .stall_us = 50, .rate = RATE,
-		  .huge_too = true },
+		{ "engine, 100 MB/s, 50 us", by_engine, .stall_us = 50, .rate = RATE },
 	};
-	static const char *const loads[] = { "quiet", "reader", "writer" };
-	struct way now[WAYS];
-	int nr = 0, nr_paced = 0;
+	static const char *const loads[] = { "reader", "writer" };
 
-	gw_include(b->e, b->mem[huge], REGION);
-	gw_exclude(b->e, b->mem[!huge], REGION);
-	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
-		if (!huge || ways[i].huge_too)
-			now[nr++] = ways[i];
-	if (huge)
-		now[nr++] = heads;
-	if (b->via)
-		now[nr++] = via;
-	for (int l = 0; l < 3; l++)
-		if (!b->load || !strcmp(b->load, loads[l]))
-			table(b, now, nr, huge, loads[l]);
-	for (size_t i = 0; i < sizeof(paced) / sizeof(paced[0]); i++)
-		if (!huge || paced[i].huge_too)
-			now[nr_paced++] = paced[i];
-	for (int l = 1; l < 3; l++)
-		if (!b->load || !strcmp(b->load, loads[l]))
-			table(b, now, nr_paced, huge, loads[l]);
+	region_anew(b, REGION, huge);
+	tables(b, quiet, sizeof(quiet) / sizeof(quiet[0]), huge, "quiet");
+	tables(b, whole, sizeof(whole) / sizeof(whole[0]), huge, "quiet");
+	region_anew(b, REGION_USED, huge);
+	for (int l = 0; l < 2; l++) {
+		tables(b, used, sizeof(used) / sizeof(used[0]), huge, loads[l]);
+		tables(b, paced, sizeof(paced) / sizeof(paced[0]), huge, loads[l]);
+	}
 }
 
 int main(int argc, char **argv)
