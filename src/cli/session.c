@@ -109,8 +109,9 @@ int session_open(struct session *s, const char *text)
 	if (err == -ESRCH)
 		return say_error("no process %d", pid);
 	if (err == -ENOENT)
-		return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD', or 'godwit attach %d'", pid,
-				 pid);
+		return say_error("PID %d has no godwit engine: start it with 'godwit run -- CMD', or "
+				 "'godwit attach %d'",
+				 pid, pid);
 	return err ? CLI_FAILED : 0;
 }
 

@@ -155,8 +155,8 @@ static int nodes_to_attach(char *buf, size_t len)
 	if (!(host.memory & (host.memory - 1)))
 		return snprintf(buf, len, "ram;ram") < 0;
 	if (host.memory & (host.memory + 1))
-		return say_error("--attach: this host's nodes with memory are not numbered from 0 on: 'godwit attach' with "
-				 "a --node for each");
+		return say_error("--attach: this host's nodes with memory are not numbered from 0 on: "
+				 "'godwit attach' with a --node for each");
 	for (int node = 0; host.memory >> node & 1 && used < len; node++)
 		used += (size_t)snprintf(buf + used, len - used, "%sram,host=%d", node ? ";" : "", node);
 	return 0;

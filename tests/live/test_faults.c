@@ -118,24 +118,24 @@ static void wrong(struct outcome *o, const char *what, const struct command *c)
 			 c ? c->err : "");
 }
 
-static const char *const errands[][8] = {
-	{ "godwit", "migrate", "--json", NULL, "all", "1", "--max-stall=10000" },
-	{ "godwit", "migrate", "--json", NULL, "all", "0", "--max-stall=10000", "--verify" },
-	{ "godwit", "maps", NULL },
-	{ "godwit", "migrate", "--json", NULL, "all", "1", "--max-stall=10000", "--form=plain" },
-	{ "godwit", "migrate", "--json", NULL, "all", "0", "--batch=512", "--form=transactional" },
+static const char *const errands[][10] = {
+	{ "godwit", "migrate", "--json", NULL, "all", "1", "--via=engine", "--max-stall=10000" },
+	{ "godwit", "migrate", "--json", NULL, "all", "0", "--via=engine", "--max-stall=10000", "--verify" },
+	{ "godwit", "maps", "--via=engine", NULL },
+	{ "godwit", "migrate", "--json", NULL, "all", "1", "--via=engine", "--max-stall=10000", "--form=plain" },
+	{ "godwit", "migrate", "--json", NULL, "all", "0", "--via=engine", "--batch=512", "--form=transactional" },
 };
 
 #define ERRANDS (sizeof(errands) / sizeof(errands[0]))
 
-static void errand_run(struct command *c, const char *const errand[8], pid_t pid)
+static void errand_run(struct command *c, const char *const errand[10], pid_t pid)
 {
-	const char *argv[9] = { NULL };
+	const char *argv[11] = { NULL };
 	char text[16];
 	bool named = false;
 
 	snprintf(text, sizeof(text), "%d", pid);
-	for (int i = 0; i < 8 && (errand[i] || !named); i++) {
+	for (int i = 0; i < 10 && (errand[i] || !named); i++) {
 		named = named || !errand[i];
 		argv[i] = errand[i] ? errand[i] : text;
 	}

@@ -116,7 +116,7 @@ static void a_page_that_goes_while_isolated_is_freed_by_its_putback(void **state
 	assert_int_equal(mm.lru[0].nr, 0);
 }
 
-static void a_page_goes_to_the_node_where_the_host_says_that_it_is(void **state)
+static void a_page_goes_to_the_node_where_the_host_says_it_is(void **state)
 {
 	struct page *page = page_enter(&mm, BASE, 0, 0), *huge = page_enter(&mm, BASE + HUGE_SIZE_, 1, PG_HUGE);
 
@@ -156,7 +156,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_isolated_page_is_on_no_list_of_a_node, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_page_that_goes_while_isolated_is_freed_by_its_putback, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(a_page_goes_to_the_node_where_the_host_says_that_it_is, setup,
+		cmocka_unit_test_setup_teardown(a_page_goes_to_the_node_where_the_host_says_it_is, setup,
 						teardown),
 		cmocka_unit_test(sixteen_bytes_are_enough_for_a_page),
 	};
