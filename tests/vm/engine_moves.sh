@@ -58,8 +58,12 @@ move()	# from, to: the engine's nodes
 kernel_agrees()	# machine's node that all is to be on, the other
 {
 	local here there moved
-	here=$(kernel_pages "$1")
-	there=$(kernel_pages "$2")
+	for _ in {1..60}; do	# the frames that were left go back after a while
+		here=$(kernel_pages "$1")
+		there=$(kernel_pages "$2")
+		[ $((there * 10)) -ge "$here" ] || break
+		sleep 0.1
+	done
 	moved=$(sed 's/.*"pages_moved":\([0-9]*\).*/\1/' "$dir/moved")
 	echo "# the kernel: $here pages on node $1, $there on node $2; $moved were moved"
 	[ "$moved" -gt 1000 ] && [ "$here" -gt 1000 ] && [ $((there * 10)) -lt "$here" ]

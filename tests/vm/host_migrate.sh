@@ -39,7 +39,7 @@ in_stock()	# node
 # What a migration leaves is used by the next one that comes there; a while later it is the host's again.
 the_stock()
 {
-	local left used
+	local left used marks=8	# each arena keeps a page of its own
 	migrate 0 1
 	left=$(in_stock 0)
 	migrate 1 0
@@ -50,10 +50,10 @@ the_stock()
 	migrate 0 1
 	for _ in {1..60}; do
 		sleep 0.1
-		[ "$(($(in_stock 0) + $(in_stock 1)))" != 0 ] || break
+		[ "$(($(in_stock 0) + $(in_stock 1)))" -gt $marks ] || break
 	done
-	ok "a while later a node that was emptied is empty" [ "$(in_stock 0)" = 0 ]
-	ok "and nothing is kept on the other" [ "$(in_stock 1)" = 0 ]
+	ok "a while later a node that was emptied is empty" [ "$(in_stock 0)" -le $marks ]
+	ok "and nothing is kept on the other" [ "$(in_stock 1)" -le $marks ]
 	ok "every page is there" all_on 1 "${kinds[@]}"
 	migrate 1 0
 }
