@@ -3,7 +3,8 @@
 # The engine's answers to Linux's NUMA calls on this kernel, as tests/live/test_numa_table.sh has them on the host: with two
 # nodes all, with four those groups that an emulated machine is done with soon.
 #
-# test-machine: two four
+# test-machine: two
+# test-machine-long: four
 # test-timeout: 120
 set -u
 

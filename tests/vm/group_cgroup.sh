@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Groups of processes without an engine: the kernel's cpusets (cgroup v2), and where the kernel says that pages are.
 #
-# test-machine: two four
+# test-machine-long: two four
 # test-timeout: 240
 set -u
 export LC_ALL=C

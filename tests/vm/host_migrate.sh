@@ -3,7 +3,7 @@
 # Engine nodes that are bound to the machine's: after every way to migrate, the machine's kernel says that every page is
 # where it was to go, and the engine's books say what the kernel says.
 #
-# test-machine: two four
+# test-machine-long: two four
 # test-timeout: 240
 # shellcheck source=host.bash
 . "$(dirname "$0")/host.bash"

@@ -3,7 +3,7 @@
 # A real program on nodes of a machine: redis-server under load is moved to and fro, and after each migration the machine's
 # kernel says that all its managed pages are there, but those that stayed, with their reasons. Every value is right at the end.
 #
-# test-machine: two
+# test-machine-long: two
 # test-timeout: 240
 # shellcheck source=host.bash
 . "$(dirname "$0")/host.bash"

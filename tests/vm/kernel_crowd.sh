@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# test-machine: bench
+# test-machine-long: large
 # test-timeout: 2400
 #
 # A large process with 200 shared libraries, children, registered and spliced buffers, and a thread that touches its

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# test-machine: two
+# test-machine-long: two
 # test-timeout: 900
 #
 # godwit migrate --via kernel on a machine with two nodes: after every kind of migration the kernel itself says where the
