@@ -79,7 +79,9 @@ static void a_filter_without_an_end_kills(void **state)
 
 static void symbols_are_found_where_the_linker_has_them(void **state)
 {
-	static const char *const names[] = { "fork", "mmap", "pthread_create", "getpid", "ioctl", "__rseq_offset" };
+	/* what no sanitizer stands before */
+	static const char *const names[] = { "getpid", "getppid", "sched_yield", "gnu_get_libc_version",
+					     "__rseq_offset" };
 	struct objects o;
 
 	(void)state;
@@ -97,8 +99,8 @@ static void a_function_chosen_at_run_time_is_not_guessed(void **state)
 
 	(void)state;
 	assert_int_equal(objects_load(&o, getpid()), 0);
-	assert_non_null(dlsym(RTLD_DEFAULT, "strlen"));
-	assert_int_equal(objects_symbol(&o, "strlen"), 0);
+	assert_non_null(dlsym(RTLD_DEFAULT, "rawmemchr"));
+	assert_int_equal(objects_symbol(&o, "rawmemchr"), 0);
 	objects_free(&o);
 }
 
