@@ -188,7 +188,7 @@ int main(void)
 		cmocka_unit_test(the_page_of_zeroes_is_no_page),
 		cmocka_unit_test(shared_memory_and_files_are_told_apart),
 		cmocka_unit_test(a_page_written_in_a_private_mapping_is_private),
-#ifndef __SANITIZE_THREAD__ /* whose shadow is terabytes of addresses, to be read page by page */
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* their shadows are terabytes, read page by page */
 		cmocka_unit_test(without_pagemap_scan_the_same_pages_are_found),
 #endif
 		cmocka_unit_test(what_has_no_memory_is_refused_with_its_reason),
