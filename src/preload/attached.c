@@ -394,8 +394,8 @@ static int begin(struct attached *a)
 	if (!err) {
 		err = slots_write(true);
 		a->running = 1;
-		if (err && !end(a))
-			a->running = 0;
+		if (err)
+			end(a);
 	} else {
 		preload_threads_end();
 	}

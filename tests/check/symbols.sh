@@ -48,14 +48,15 @@ comm -23 "$work/declared" "$work/static" >"$work/less"
 empty "$work/less"
 verdict $? "libgodwit.a shows all of the API"
 
-# A program that refers to the interposed calls as libc versions them.
+# A program that refers to the interposed calls as libc versions them; libc does not have those of libnuma.
 sed 's/.*/extern void &(void);/' "$work/interposed" >"$work/calls.c"
 {
 	echo 'void (*const volatile calls[])(void) = {'
 	sed 's/$/,/' "$work/interposed"
 	echo '}; int main(void) { return 0; }'
 } >>"$work/calls.c"
-gcc -w -fno-builtin -o "$work/calls" "$work/calls.c" -pthread &&
+: >"$work/bound"
+gcc -w -fno-builtin -o "$work/calls" "$work/calls.c" -pthread -lc "$build/libgodwit.so" &&
 	LD_DEBUG=bindings LD_BIND_NOW=1 LD_PRELOAD=$build/libgodwit.so "$work/calls" 2>&1 |
 	sed -n "s/.*binding file [^ ]*calls .* to [^ ]*libgodwit.so.*symbol .\([A-Za-z0-9_]*\)'.*/\1/p" | sort -u >"$work/bound"
 comm -23 "$work/interposed" "$work/bound" >"$work/less"
