@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A process that is not ours: may it be looked at, and what limits it. */
 #include "kernel/kernel.h"
-#include "kernel/pagemap.h"
+#include "base/pagemap.h"
 
 #include <dirent.h>
 #include <errno.h>

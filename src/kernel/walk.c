@@ -7,7 +7,7 @@
  * /proc/PID/numa_maps and smaps hold it for a whole mapping.
  */
 #include "kernel/kernel.h"
-#include "kernel/pagemap.h"
+#include "base/pagemap.h"
 
 #include <errno.h>
 #include <stdio.h>

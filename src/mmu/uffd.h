@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel's interface, with what older headers lack: UFFDIO_MOVE (6.8), UFFDIO_POISON (6.6),
- * PAGEMAP_SCAN (6.7), PROCMAP_QUERY (6.11).
+ * The kernel's interface, with what older headers lack: UFFDIO_MOVE (6.8) and UFFDIO_POISON (6.6).
+ * Those of pagemap are in base/pagemap.h.
  */
 #ifndef GODWIT_MMU_UFFD_H
 #define GODWIT_MMU_UFFD_H
+
+#include "base/pagemap.h"
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
@@ -34,31 +36,6 @@ struct uffdio_poison {
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
-
-#ifndef PAGEMAP_SCAN
-#define PAGE_IS_PRESENT (1 << 3)
-#define PAGE_IS_SWAPPED (1 << 4)
-#define PAGE_IS_PFNZERO (1 << 5)
-#define PAGE_IS_HUGE (1 << 6)
-struct page_region {
-	__u64 start, end, categories;
-};
-struct pm_scan_arg {
-	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-#endif
-
-#ifndef PROCMAP_QUERY
-struct procmap_query {
-	__u64 size, query_flags, query_addr;
-	__u64 vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-	__u32 dev_major, dev_minor, vma_name_size, build_id_size;
-	__u64 vma_name_addr, build_id_addr;
-};
-#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 #endif
 
 /* ---- mmu_host.c: what the host's kernel says of its nodes, and how it is told where to take pages from ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* /proc/PID/pagemap and /proc/PID/maps: what headers of older kernels lack. PAGEMAP_SCAN (6.7), PROCMAP_QUERY (6.11). */
-#ifndef GODWIT_KERNEL_PAGEMAP_H
-#define GODWIT_KERNEL_PAGEMAP_H
+#ifndef GODWIT_BASE_PAGEMAP_H
+#define GODWIT_BASE_PAGEMAP_H
 
 #include <linux/fs.h>
 #include <linux/ioctl.h>
