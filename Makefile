@@ -42,7 +42,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 # ---- sources, by room ----
 
-ENGINE_ROOMS := base mmu node policy mm agent topology preload
+ENGINE_ROOMS := base mmu node policy far mm agent topology preload
 SIM_SRC := $(wildcard src/mmu/mmu_sim*.c)
 # What of the policies only the command has.
 CLI_POLICY := src/policy/profile.c

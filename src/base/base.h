@@ -50,6 +50,7 @@ enum lock_rank {
 	RANK_JOBS = 1,		/* engine: the list of jobs */
 	RANK_MIGRATE,		/* mm: one batch in flight; held over a batch */
 	RANK_MM,		/* mm: books, registrations, event reading; held briefly */
+	RANK_FAR,		/* far: a store of pages */
 	RANK_POST,		/* engine: calls to the service thread */
 };
 
@@ -102,11 +103,17 @@ bool thread_hurry(bool on);
 
 /* ---- region.c: one reservation of addresses that holds everything the engine owns ---- */
 
+#define REGION_PARTS 32U
+
 struct region {
 	char *base;
 	uint64_t reserved;	/* bytes of address space */
 	uint64_t used;		/* handed out so far, from base; atomic */
 	uint64_t own, own_end;	/* what else is the engine's, elsewhere */
+	uint32_t nr_parts;	/* atomic */
+	struct region_part {
+		uint64_t start, end;
+	} part[REGION_PARTS];	/* further reservations */
 };
 
 int region_reserve(struct region *r, uint64_t most, uint64_t least);
@@ -115,6 +122,12 @@ void region_release(struct region *r);
 void *region_take(struct region *r, uint64_t len, uint64_t align);
 /* The same, readable and writable, zeroed, never huge pages. */
 void *region_alloc(struct region *r, uint64_t len);
+/*
+ * A reservation of its own, for what is too large or may come and go: address space only, 2 MiB aligned. It is the
+ * engine's until region_drop(). NULL: no addresses, or REGION_PARTS taken.
+ */
+void *region_part(struct region *r, uint64_t len);
+void region_drop(struct region *r, const void *part);
 bool region_owns(const struct region *r, uint64_t start, uint64_t end);
 
 /* ---- clock ---- */

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#define HUGE (2UL << 20)
+
 int region_reserve(struct region *r, uint64_t most, uint64_t least)
 {
 	for (uint64_t len = most; len >= least; len /= 2) {
@@ -23,6 +25,9 @@ int region_reserve(struct region *r, uint64_t most, uint64_t least)
 
 void region_release(struct region *r)
 {
+	for (uint32_t i = 0; i < r->nr_parts; i++)
+		if (r->part[i].end)
+			sys2(SYS_munmap, r->part[i].start, r->part[i].end - r->part[i].start);
 	sys2(SYS_munmap, r->base, r->reserved);
 	*r = (struct region){ 0 };
 }
@@ -64,8 +69,79 @@ void *region_alloc(struct region *r, uint64_t len)
 	return p;
 }
 
+static long reserve_aligned(uint64_t len, uint64_t align)
+{
+	long at = sys_mmap(NULL, len + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t start = (uint64_t)at, first = ALIGN_UP(start, align);
+
+	if (at < 0)
+		return at;
+	if (first > start)
+		sys2(SYS_munmap, start, first - start);
+	if (first < start + align)
+		sys2(SYS_munmap, first + len, start + align - first);
+	return (long)first;
+}
+
+/* An entry that is being filled looks empty: its end is stored last. */
+static struct region_part *part_free(struct region *r)
+{
+	for (uint32_t i = 0; i < REGION_PARTS; i++) {
+		uint64_t none = 0;
+
+		if (!__atomic_load_n(&r->part[i].end, __ATOMIC_RELAXED) &&
+		    __atomic_compare_exchange_n(&r->part[i].start, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return &r->part[i];
+	}
+	return NULL;
+}
+
+void *region_part(struct region *r, uint64_t len)
+{
+	struct region_part *p = part_free(r);
+	uint32_t nr, at;
+	long start;
+
+	if (!p)
+		return NULL;
+	len = ALIGN_UP(len, 4096);
+	start = reserve_aligned(len, HUGE);
+	if (start < 0) {
+		__atomic_store_n(&p->start, 0, __ATOMIC_RELEASE);
+		return NULL;
+	}
+	p->start = (uint64_t)start;
+	__atomic_store_n(&p->end, (uint64_t)start + len, __ATOMIC_RELEASE);
+	at = (uint32_t)(p - r->part) + 1;
+	nr = __atomic_load_n(&r->nr_parts, __ATOMIC_RELAXED);
+	while (nr < at && !__atomic_compare_exchange_n(&r->nr_parts, &nr, at, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	return (void *)start;
+}
+
+void region_drop(struct region *r, const void *part)
+{
+	for (uint32_t i = 0; i < r->nr_parts; i++) {
+		struct region_part *p = &r->part[i];
+
+		if (p->start != (uint64_t)part || !p->end)
+			continue;
+		sys2(SYS_munmap, p->start, p->end - p->start);
+		__atomic_store_n(&p->end, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&p->start, 0, __ATOMIC_RELEASE);
+	}
+}
+
 bool region_owns(const struct region *r, uint64_t start, uint64_t end)
 {
+	uint32_t nr = __atomic_load_n(&r->nr_parts, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t to = __atomic_load_n(&r->part[i].end, __ATOMIC_ACQUIRE);
+
+		if (start < to && end > r->part[i].start)
+			return true;
+	}
 	return (start < (uint64_t)r->base + r->reserved && end > (uint64_t)r->base) ||
 	       (start < r->own_end && end > r->own);
 }
