@@ -23,7 +23,7 @@ static void count_managed(struct mm *mm, struct gw_area *out)
 		for (uint64_t a = first; a < last; a += PAGE_SIZE_) {
 			struct page *page = &leaf[a / PAGE_SIZE_ % LEAF_PAGES];
 
-			if (!(page->flags & PG_PRESENT))
+			if (!(page->flags & (PG_PRESENT | PG_AWAY)))
 				continue;
 			out->pages[page->node]++;
 			out->swapped += !!(page->flags & PG_SWAPPED);

@@ -13,7 +13,7 @@
 
 #define CHUNK (64UL << 20)
 
-struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags)
+struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint16_t flags)
 {
 	struct page *page = page_make(&mm->pt, addr);
 
@@ -33,20 +33,31 @@ struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags)
 	return page;
 }
 
-void page_gone(struct mm *mm, struct page *page)
+void page_leave(struct mm *mm, struct page *page)
 {
-	if (!(page->flags & PG_PRESENT))
+	if (!(page->flags & (PG_PRESENT | PG_AWAY)))
 		return;
 	if (page->flags & PG_LRU)
 		lru_del(mm, page);
-	mm->pt.present -= page_nr(page);
+	if (!(page->flags & PG_AWAY))
+		mm->pt.present -= page_nr(page);
+	else
+		mm->pt.away--;
 	node_uncharge(mm->nodes, page->node, page_nr(page));
-	page->flags &= (uint8_t) ~(PG_PRESENT | PG_MIGRATION | PG_SWAPPED);
+	page->flags &= (uint16_t) ~(PG_PRESENT | PG_MIGRATION | PG_SWAPPED | PG_AWAY | PG_LEFT);
 	page->refs--;
 	if (!(page->flags & PG_ISOLATED)) {
-		page->flags &= (uint8_t)~PG_HUGE;
+		page->flags &= (uint16_t)~PG_HUGE;
 		page_unuse(&mm->pt, page);
 	}
+}
+
+/* What is locked is dropped by who has it locked. */
+void page_gone(struct mm *mm, struct page *page)
+{
+	if (page->flags & PG_AWAY && !(page->flags & PG_LOCKED))
+		far_drop(mm->far[page->node], &page->home, 1);
+	page_leave(mm, page);
 }
 
 /* One on a migration's list cannot change its size there. */
@@ -65,7 +76,7 @@ void page_split(struct mm *mm, struct page *page)
 	}
 }
 
-static void leaf_gone(struct mm *mm, uint64_t addr, uint64_t start, uint64_t end)
+static void leaf_gone(struct mm *mm, uint64_t addr, uint64_t start, uint64_t end, uint16_t which)
 {
 	uint64_t first = max_u64(addr, start), last = min_u64(addr + HUGE_SIZE_, end);
 	struct page *head = page_find(&mm->pt, addr);
@@ -86,18 +97,29 @@ static void leaf_gone(struct mm *mm, uint64_t addr, uint64_t start, uint64_t end
 
 		if (!page)
 			return;
-		page_gone(mm, page);
+		if (page->flags & which)
+			page_gone(mm, page);
+	}
+}
+
+static void for_gone(struct mm *mm, uint64_t start, uint64_t end, uint16_t which)
+{
+	uint64_t at = start;
+
+	while (start < end && leaf_next(&mm->pt, &at, end)) {
+		leaf_gone(mm, at, start, end, which);
+		at += HUGE_SIZE_;
 	}
 }
 
 void range_gone(struct mm *mm, uint64_t start, uint64_t end)
 {
-	uint64_t at = start;
+	for_gone(mm, start, end, PG_PRESENT);
+}
 
-	while (start < end && leaf_next(&mm->pt, &at, end)) {
-		leaf_gone(mm, at, start, end);
-		at += HUGE_SIZE_;
-	}
+void range_lost(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for_gone(mm, start, end, PG_PRESENT | PG_AWAY);
 }
 
 /* Is it only a touch that tells of the page, and may it still come? */
@@ -123,7 +145,7 @@ static void absent(struct mm *mm, uint64_t start, uint64_t end)
 		uint64_t first = max_u64(at, start), last = min_u64(at + HUGE_SIZE_, end);
 
 		if (leaf->flags & PG_HUGE) {
-			leaf_gone(mm, at, start, end);
+			leaf_gone(mm, at, start, end, PG_PRESENT);
 			first = last;
 		}
 		for (uint64_t a = first; a < last; a += PAGE_SIZE_) {
@@ -131,7 +153,7 @@ static void absent(struct mm *mm, uint64_t start, uint64_t end)
 
 			if (!page)
 				break;
-			if (!awaited(page))
+			if (!(page->flags & PG_AWAY) && !awaited(page))
 				page_gone(mm, page);
 		}
 		at += HUGE_SIZE_;
@@ -144,6 +166,11 @@ static void absent(struct mm *mm, uint64_t start, uint64_t end)
 static int node_at(struct mm *mm, uint64_t addr, uint32_t nr, const int *where)
 {
 	return where ? place_page(mm, addr, nr, NULL, *where) : NODE_BY_POLICY;
+}
+
+static int node_at_all(struct mm *mm, uint64_t addr, const int *where)
+{
+	return place_page(mm, addr, 1, NULL, where ? *where : HOST_UNKNOWN);
 }
 
 /* Off its list it stays in the books and is not moved; back on it, it may be. */
@@ -173,7 +200,7 @@ static void shelve_range(struct mm *mm, uint64_t start, uint64_t end)
 	}
 }
 
-static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *where)
+static int enter_small(struct mm *mm, uint64_t addr, uint16_t flags, const int *where)
 {
 	struct page *page = page_find(&mm->pt, addr);
 
@@ -184,13 +211,15 @@ static int enter_small(struct mm *mm, uint64_t addr, uint8_t flags, const int *w
 		page = page_find(&mm->pt, addr);
 	}
 	if (page && page->flags & PG_PRESENT) {
-		page->flags = (uint8_t)((page->flags & ~PG_SWAPPED) | flags);
+		page->flags = (uint16_t)((page->flags & ~PG_SWAPPED) | flags);
 		page->want = want_found(page->want);
 		if (where)
 			page_seen(mm, page, *where);
 		unshelve(mm, page);
 		return 0;
 	}
+	if (page && page->flags & PG_AWAY && !(page->flags & (PG_ISOLATED | PG_LOCKED)))
+		page_back(mm, page, node_at_all(mm, addr, where)); /* brought back while a fork had the books */
 	if (page && page->refs)
 		return 0; /* on a migration's list, and came back meanwhile: the next look enters it */
 	page = page_enter(mm, addr, node_at(mm, addr, 1, where), flags);
@@ -224,7 +253,7 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 		}
 	if (node == NODE_BY_POLICY)
 		node = node_at(mm, addr, LEAF_PAGES, where);
-	range_gone(mm, addr, addr + HUGE_SIZE_);
+	range_lost(mm, addr, addr + HUGE_SIZE_);
 	page = page_enter(mm, addr, node, PG_HUGE);
 	if (page && mm->observed && node == NODE_BY_POLICY)
 		page->want = WANT_UNSURE;
@@ -233,7 +262,7 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 
 static int enter_run(struct mm *mm, const struct mmu_run *run, const int *where)
 {
-	uint8_t flags = run->bits & MMU_PG_SWAPPED ? PG_SWAPPED : 0;
+	uint16_t flags = run->bits & MMU_PG_SWAPPED ? PG_SWAPPED : 0;
 	uint64_t addr = run->start;
 	int err = 0;
 
@@ -281,7 +310,7 @@ static int adopt_run(struct mm *mm, const struct mmu_run *run, uint64_t *seen)
 	absent(mm, *seen, run->start);
 	*seen = run->end;
 	if (run->bits & MMU_PG_ZERO)
-		range_gone(mm, run->start, run->end);
+		range_lost(mm, run->start, run->end);
 	lock_release(&mm->lock);
 	if (run->bits & MMU_PG_ZERO)
 		return 0;

@@ -28,7 +28,8 @@ static bool batch_holds(struct mm *mm, uint64_t addr)
 	struct batch *b = in_flight(mm);
 
 	for (uint32_t i = 0; b && i < b->nr; i++)
-		if (b->state[i] == SLOT_OUT && addr >= b->addr[i] && addr < b->addr[i] + b->unit)
+		if ((b->state[i] == SLOT_OUT || b->state[i] == SLOT_KEPT) && addr >= b->addr[i] &&
+		    addr < b->addr[i] + b->unit)
 			return true;
 	return false;
 }
@@ -45,11 +46,16 @@ static int fill_node(struct mm *mm, const struct mmu_event *ev)
 
 static void on_fault(struct mm *mm, const struct mmu_event *ev)
 {
-	struct page *page = page_find(&mm->pt, ev->addr);
+	struct page *page = page_find(&mm->pt, ev->addr), *away;
 	int err, node = NODE_BY_POLICY;
 
 	if (batch_holds(mm, ev->addr)) {
 		mm->stats.faults_waited++;
+		return;
+	}
+	away = mm->pt.away ? away_at(mm, ev->addr) : NULL;
+	if (away) {
+		away_fault(mm, away, ev);
 		return;
 	}
 	if (ev->write && node_all_host(mm->nodes))
@@ -150,16 +156,21 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 	if (ev->type == MMU_EV_REMOVE && BUG_BACK(BUG_STALE))
 		b = NULL;
 	for (uint32_t i = 0; b && i < b->nr; i++)
-		if (b->state[i] == SLOT_OUT && b->addr[i] < ev->end && b->addr[i] + b->unit > ev->addr) {
+		if ((b->state[i] == SLOT_OUT || b->state[i] == SLOT_KEPT) && b->addr[i] < ev->end &&
+		    b->addr[i] + b->unit > ev->addr) {
 			b->state[i] = SLOT_GONE;
 			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
 		}
 	if (!mm->forking) /* else the next look finds out */
-		range_gone(mm, ev->addr, ev->end);
-	if (ev->type == MMU_EV_REMOVE)
-		discard_note(mm, ev->addr, ev->end);
+		range_lost(mm, ev->addr, ev->end);
 	else
+		away_leave(mm, ev->addr, ev->end);
+	if (ev->type == MMU_EV_REMOVE) {
+		discard_note(mm, ev->addr, ev->end);
+	} else {
 		mm->window_torn = true; /* what is mapped there next is not tracked */
+		kept_cut(mm, ev->addr, ev->end);
+	}
 }
 
 /* Pages in flight follow to the new address; true: there were some. */
@@ -171,12 +182,13 @@ static bool batch_follow(struct mm *mm, const struct mmu_event *ev)
 	batch_part(mm, ev->addr, ev->end);
 	b = in_flight(mm);
 	for (uint32_t i = 0; b && i < b->nr; i++) {
-		if (b->state[i] != SLOT_OUT || b->addr[i] < ev->addr || b->addr[i] >= ev->end)
+		if ((b->state[i] != SLOT_OUT && b->state[i] != SLOT_KEPT) || b->addr[i] < ev->addr ||
+		    b->addr[i] >= ev->end)
 			continue;
 		if (b->page[i]) {
 			/* the entry stays behind; the page is entered anew when it has arrived */
 			page_gone(mm, b->page[i]);
-			b->page[i]->flags &= (uint8_t) ~(PG_LOCKED | PG_ISOLATED | PG_HUGE);
+			b->page[i]->flags &= (uint16_t) ~(PG_LOCKED | PG_ISOLATED | PG_HUGE);
 			b->page[i]->refs = 0;
 			page_unuse(&mm->pt, b->page[i]);
 			b->page[i] = NULL;
@@ -200,6 +212,10 @@ void books_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t dest)
 			page_split(mm, page);
 			page = page_find(&mm->pt, addr);
 		}
+		if (page && page->flags & PG_AWAY) {
+			away_follow(mm, page, addr - start + dest);
+			continue;
+		}
 		if (!page || !(page->flags & PG_PRESENT) || page->flags & PG_HUGE)
 			continue;
 		node = page->node;
@@ -219,6 +235,13 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 	mm->window_torn = true;
 	if (!mm->forking)
 		books_follow(mm, ev->addr, ev->end, ev->to);
+	else
+		away_carry(mm, ev);
+	if (kept_overlaps(mm, ev->addr, ev->end)) {
+		kept_cut(mm, ev->addr, ev->end);
+		kept_add(mm, ev->to, to_end);
+		return;
+	}
 	/*
 	 * The tracking went along. It stays until the window is closed: the program may bring the piece
 	 * back, and it must then be one mapping with its neighbours again.
@@ -236,18 +259,25 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 }
 
 /*
- * A fork that did not pass through libc. The child has holes where pages are in flight: fill them
- * from the slots that the pages left into, then let the child go.
+ * A fork. The child of one that did not pass through libc has no engine, and holes where pages are in flight: fill
+ * them from the slots that the pages left into, and all that is away; then let the child go. That of one that did
+ * builds an engine of its own, and is served here until that can take over.
  */
 static void on_fork(struct mm *mm, const struct mmu_event *ev)
 {
 	struct batch *b = in_flight(mm);
 
-	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
-		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
-			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
-	mm->mmu->ops->close_child(mm->mmu, ev->child);
 	mm->stats.forks++;
+	if (mm->forking && mm->pt.away) {
+		mm->heir = ev->child;
+		return;
+	}
+	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
+		for (uint64_t at = 0; (b->state[i] == SLOT_OUT || b->state[i] == SLOT_KEPT) && at < b->unit;
+		     at += PAGE_SIZE_)
+			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
+	away_bequeath(mm, ev->child);
+	mm->mmu->ops->close_child(mm->mmu, ev->child);
 }
 
 void mm_drain_events_locked(struct mm *mm)

@@ -51,7 +51,7 @@ void lru_add(struct mm *mm, struct page *page)
 void lru_del(struct mm *mm, struct page *page)
 {
 	BUG_ON(!(page->flags & PG_LRU));
-	page->flags &= (uint8_t)~PG_LRU;
+	page->flags &= (uint16_t)~PG_LRU;
 	list_del(&mm->pt, &mm->lru[page->node], page);
 }
 
@@ -69,9 +69,9 @@ int isolate_lru_page(struct mm *mm, struct page *page, struct page_list *list)
 void putback_lru_page(struct mm *mm, struct page *page)
 {
 	BUG_ON(!(page->flags & PG_ISOLATED) || page->flags & (PG_LOCKED | PG_MIGRATION));
-	page->flags &= (uint8_t)~PG_ISOLATED;
+	page->flags &= (uint16_t)~PG_ISOLATED;
 	page->refs--;
-	if (page->flags & PG_PRESENT)
+	if (page->flags & (PG_PRESENT | PG_AWAY))
 		lru_add(mm, page);
 	else
 		page_unuse(&mm->pt, page);

@@ -309,7 +309,7 @@ out:
 
 bool mm_knows_nothing(const struct mm *mm)
 {
-	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) &&
+	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) && !__atomic_load_n(&mm->pt.away, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->nr_discards, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->observed, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);
@@ -466,6 +466,6 @@ int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request 
 		place_rebind(mm, allowed);
 	lock_release(&mm->lock);
 	lock_release(&mm->migrate);
-	from = before == allowed ? nodes_all(mm->nodes) & ~allowed : before;
+	from = before == allowed ? nodes_direct(mm->nodes) & ~allowed : before;
 	return err || !follow || !from ? err : do_migrate_pages(mm, from, allowed, rq);
 }

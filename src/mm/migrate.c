@@ -87,8 +87,10 @@ int may_move(struct mm *mm, const struct page *page)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
-	if (!(page->flags & PG_PRESENT))
+	if (!(page->flags & (PG_PRESENT | PG_AWAY)))
 		return -ENOENT;
+	if (page->flags & PG_AWAY)
+		return 0; /* only an event can have a claim on it */
 	if (!(page->flags & PG_FRESH) && discarded_at(mm, addr, addr + page_bytes(page)))
 		return -EAGAIN;
 	return excluded_at(mm, addr, addr + page_bytes(page));
@@ -96,7 +98,8 @@ int may_move(struct mm *mm, const struct page *page)
 
 static bool same_frames(const struct mm *mm, int a, int b)
 {
-	return mm->nodes->node[a].spec.host == mm->nodes->node[b].spec.host;
+	return a == b || (!node_far(mm->nodes, a) && !node_far(mm->nodes, b) &&
+			  mm->nodes->node[a].spec.host == mm->nodes->node[b].spec.host);
 }
 
 /* May this page share the batch's slots and window? */
@@ -104,7 +107,7 @@ static bool fits_batch(const struct mm *mm, const struct batch *b, const struct 
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
-	if (addr < span->start || addr + page_bytes(page) > span->end)
+	if (addr < span->start || addr + page_bytes(page) > span->end || page->flags & PG_AWAY)
 		return false;
 	return !b->want ||
 	       (page_bytes(page) == PAGE_SIZE_ && b->unit == PAGE_SIZE_ && same_frames(mm, page->node, b->source));
@@ -229,7 +232,7 @@ static void batch_choose(struct mm *mm, struct pass *pass, const struct span *wi
 			continue;
 		}
 		if (err == -E2BIG)
-			err = page->flags & PG_PRESENT ? -EAGAIN : -ENOENT;
+			err = page->flags & (PG_PRESENT | PG_AWAY) ? -EAGAIN : -ENOENT;
 		if (err)
 			page_refused(mm, page, err, &pass->later, pass->rq);
 	}
@@ -251,6 +254,13 @@ static void settle_stray(struct mm *mm, struct pass *pass, struct batch *b, uint
 		pass->rq->progress->failed_pages += nr;
 		mm->stats.failed[e] += nr;
 	}
+	if (b->state[i] == SLOT_KEPT) {
+		page_keep(mm, b->addr[i], b->dest[i], b->kept[i]);
+		b->kept[i] = 0;
+		mm->stats.demoted++;
+		count_moved(mm, b->source, b->dest[i], nr, pass->rq);
+		return;
+	}
 	if (b->state[i] != SLOT_IN) {
 		pass->rq->progress->done += nr;
 		return;
@@ -267,6 +277,18 @@ static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint3
 
 	if (!page) {
 		settle_stray(mm, pass, b, i);
+		return;
+	}
+	if (b->state[i] == SLOT_KEPT && page->flags & PG_PRESENT) {
+		int from = page->node;
+
+		page_stored(mm, page, b->dest[i], b->kept[i]);
+		b->kept[i] = 0;
+		mm->stats.demoted++;
+		node_uncharge(mm->nodes, from, nr);
+		count_moved(mm, from, b->dest[i], nr, pass->rq);
+		page->err = page->want = 0;
+		putback_lru_page(mm, page);
 		return;
 	}
 	if (b->state[i] == SLOT_IN && page->flags & PG_PRESENT && b->host[i] != HOST_UNKNOWN) {
@@ -306,8 +328,11 @@ static void batch_results(struct mm *mm, struct pass *pass)
 	struct batch *b = &mm->batch;
 
 	lock_acquire(&mm->lock);
-	for (uint32_t i = 0; i < (b->nr ? b->nr : b->want); i++)
+	for (uint32_t i = 0; i < (b->nr ? b->nr : b->want); i++) {
 		settle_page(mm, pass, b, i);
+		if (b->store && b->nr && b->kept[i]) /* nobody's: the page left its address, or went back */
+			far_drop(b->store, &b->kept[i], 1);
+	}
 	b->nr = b->want = 0;
 	lock_release(&mm->lock);
 }
@@ -323,6 +348,84 @@ static void learn(struct mm *mm, struct request *rq, enum form form, bool huge, 
 	p->batches++;
 	p->batch_last = b->want;
 	p->form_last = form;
+}
+
+/* ---- pages that are away ---- */
+
+/* False: not with those chosen so far. */
+static bool fetch_take(struct mm *mm, struct pass *pass, struct fetch *f, struct page *page)
+{
+	int dest = f->nr && page->node != f->source ? -E2BIG : may_move(mm, page);
+
+	if (!dest)
+		dest = pass->get_new_page(mm, page, pass->private);
+	if (dest >= 0 && f->nr && (node_far(mm->nodes, dest) || f->to_far) && dest != f->dest[0]) {
+		node_uncharge(mm->nodes, dest, 1);
+		dest = -E2BIG;
+	}
+	if (dest == -E2BIG) {
+		list_push(&mm->pt, pass->list, page);
+		return false;
+	}
+	if (dest < 0) {
+		page_refused(mm, page, dest, &pass->later, pass->rq);
+		return true;
+	}
+	page->flags |= PG_LOCKED;
+	f->source = page->node;
+	f->to_far = node_far(mm->nodes, dest);
+	f->page[f->nr] = page;
+	f->home[f->nr] = page->home;
+	f->new_home[f->nr] = 0;
+	f->err[f->nr] = 0;
+	f->dest[f->nr++] = (uint8_t)dest;
+	return true;
+}
+
+/* What became of one: moved, or refused with the node uncharged that it was to go to. */
+static void fetch_result(struct mm *mm, struct pass *pass, struct fetch *f, uint32_t i)
+{
+	struct page *page = f->page[i];
+	int err = fetch_settle(mm, f, i);
+
+	if (err) {
+		node_uncharge(mm->nodes, f->dest[i], 1);
+		page_refused(mm, page, err, &pass->later, pass->rq);
+		return;
+	}
+	if (f->to_far) {
+		node_uncharge(mm->nodes, page->node, 1);
+		page->node = f->dest[i];
+	}
+	page->err = page->want = 0;
+	count_moved(mm, f->source, f->dest[i], 1, pass->rq);
+	putback_lru_page(mm, page);
+}
+
+/* A run of pages that are away: no window, nobody but who touches one just now has to wait. */
+static void pass_fetch(struct mm *mm, struct pass *pass)
+{
+	struct fetch *f = &mm->fetch;
+	struct page *page;
+
+	f->nr = 0;
+	lock_acquire(&mm->lock);
+	while (f->nr < FAR_BATCH && (page = page_by_id(&mm->pt, pass->list->head)) && page->flags & PG_AWAY) {
+		list_del(&mm->pt, pass->list, page);
+		if (!fetch_take(mm, pass, f, page))
+			break;
+	}
+	lock_release(&mm->lock);
+	if (!f->nr)
+		return;
+	fetch_contents(mm, f);
+	if (!f->to_far)
+		host_near(mm, f->dest[0]);
+	lock_acquire(&mm->lock);
+	for (uint32_t i = 0; i < f->nr; i++)
+		fetch_result(mm, pass, f, i);
+	f->nr = 0;
+	lock_release(&mm->lock);
 }
 
 /* One batch off the list. migrate lock held. */
@@ -431,7 +534,9 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
 
 	while (list->head && !request_cancelled(rq)) {
 		batch_turn(mm);
-		if (list->head)
+		if (list->head && page_by_id(&mm->pt, list->head)->flags & PG_AWAY)
+			pass_fetch(mm, &pass);
+		else if (list->head)
 			pass_batch(mm, &pass);
 		books_yield(mm);
 		pace(rq);
@@ -511,7 +616,7 @@ void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_pag
 	}
 	books_acquire(mm);
 	while ((page = list_pop(&mm->pt, list)))
-		if (!(page->flags & PG_PRESENT))
+		if (!(page->flags & (PG_PRESENT | PG_AWAY)))
 			page_vanished(mm, page, rq);
 		else if (request_cancelled(rq) && !page->err)
 			putback_lru_page(mm, page);
@@ -524,6 +629,7 @@ void migrate_over(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	window_close(mm);
+	kept_trim(mm);
 	node_rest(mm->nodes);
 	lock_release(&mm->migrate);
 }

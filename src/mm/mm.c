@@ -3,7 +3,9 @@
 #include "mm/mm.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 
 int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct region *r)
 {
@@ -13,6 +15,7 @@ int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct reg
 	mm->migrate = LOCK_INIT(RANK_MIGRATE);
 	mm->lock = LOCK_INIT(RANK_MM);
 	mm->recycle = true;
+	mm->heir = -1;
 	mm->excluded.clean_leaf = UINT64_MAX;
 	mm->place.initial = (struct task){ .home = -1, .pol.home = -1 };
 	mm->line = region_alloc(r, LINE_BUFFER);
@@ -27,6 +30,35 @@ void mm_exit(struct mm *mm)
 	lock_acquire(&mm->migrate);
 	window_close(mm);
 	lock_release(&mm->migrate);
+}
+
+static void stores_freeze(struct mm *mm)
+{
+	for (uint32_t i = 0; i < NODE_MAX; i++)
+		if (mm->far[i])
+			far_freeze(mm->far[i]);
+}
+
+static void stores_thaw(struct mm *mm)
+{
+	for (uint32_t i = NODE_MAX; i-- > 0;)
+		if (mm->far[i])
+			far_thaw(mm->far[i]);
+}
+
+int mm_far_init(struct mm *mm)
+{
+	if (mm->kept)
+		return 0;
+	if (!mm->mmu->ops->sees_forks(mm->mmu))
+		return -EPERM;
+	mm->fault_page = region_alloc(mm->region, (1 + FAR_BATCH) * PAGE_SIZE_);
+	mm->doorbell = (uint64_t)region_alloc(mm->region, PAGE_SIZE_);
+	if (!mm->fault_page || !mm->doorbell || mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_))
+		return -ENOMEM;
+	mm->fetch_pages = mm->fault_page + PAGE_SIZE_;
+	mm->kept = region_alloc(mm->region, sizeof(*mm->kept));
+	return mm->kept ? 0 : -ENOMEM;
 }
 
 /*
@@ -47,14 +79,17 @@ void mm_fork_prepare(struct mm *mm)
 	mm->forker = (uint32_t)sys0(SYS_gettid);
 	mm->forker_signals = signals;
 	lock_release(&mm->lock);
+	stores_freeze(mm);
 }
 
 void mm_fork_parent(struct mm *mm)
 {
 	uint64_t signals = mm->forker_signals;
 
+	stores_thaw(mm);
 	lock_acquire(&mm->lock);
 	mm->forking = false;
+	away_settle(mm);
 	mm->stats.forks++;
 	lock_release(&mm->lock);
 	lock_release(&mm->migrate);
@@ -95,8 +130,8 @@ static void putback_all(struct mm *mm)
 			struct page *page = &leaf[i];
 			bool last = i == nr - 1;
 
-			page->flags &= PG_PRESENT | PG_HUGE | PG_SWAPPED;
-			if (page->flags & PG_PRESENT) {
+			page->flags &= PG_PRESENT | PG_HUGE | PG_SWAPPED | PG_AWAY | PG_LEFT;
+			if (page->flags & (PG_PRESENT | PG_AWAY)) {
 				page->refs = 1;
 				lru_add(mm, page);
 			} else if (page->refs) {
@@ -110,7 +145,32 @@ static void putback_all(struct mm *mm)
 	}
 }
 
-void mm_fork_child(struct mm *mm, struct mmu *mmu)
+/*
+ * The stores came along. Until the child's own mmu tracks what is away the parent answers for it; so first all that can
+ * fail, then the parent is told to let go (it sees the touch of the doorbell), then the tracking. An error before that
+ * means that the parent fills everything; behind it there is no way back.
+ */
+static int away_inherit(struct mm *mm)
+{
+	for (uint32_t i = 0; i < NODE_MAX; i++) {
+		int err = mm->far[i] ? far_fork_child(mm->far[i]) : 0;
+
+		if (err)
+			return err;
+	}
+	away_settle(mm);
+	if (!mm->kept)
+		return 0;
+	(void)*(volatile uint8_t *)mm->doorbell;
+	sys3(SYS_madvise, mm->doorbell, PAGE_SIZE_, MADV_DONTNEED);
+	if (kept_track_again(mm)) {
+		base_log("a forked child could not have back what is away: it ends", "");
+		sys2(SYS_kill, sys0(SYS_getpid), SIGKILL);
+	}
+	return mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_);
+}
+
+int mm_fork_child(struct mm *mm, struct mmu *mmu)
 {
 	mm->mmu = mmu;
 	mm->migrate = LOCK_INIT(RANK_MIGRATE);
@@ -126,4 +186,7 @@ void mm_fork_child(struct mm *mm, struct mmu *mmu)
 		putback_all(mm);
 	mm->users = 0;
 	memset(&mm->stats, 0, sizeof(mm->stats));
+	mm->heir = -1;
+	mm->fetch.nr = 0;
+	return away_inherit(mm);
 }

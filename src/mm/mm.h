@@ -19,6 +19,7 @@
 #define GODWIT_MM_H
 
 #include "base/base.h"
+#include "far/far.h"
 #include "mm/page.h"
 #include "mm/place.h"
 #include "mmu/mmu.h"
@@ -89,7 +90,8 @@ struct exclusions {
 	uint64_t clean_leaf;	/* 2 MiB without any, or UINT64_MAX */
 };
 
-enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
+/* SLOT_KEPT: in the store that the batch goes to. */
+enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN, SLOT_KEPT };
 
 /*
  * Ranges that the program is about to discard. A thread in madvise() is released when its event is
@@ -127,6 +129,8 @@ struct batch {
 	struct half *out_half, *frame_half;
 	struct arena *arena;		/* of .frames */
 	bool fresh;			/* .frames are empty slots: who copies fills them */
+	struct far *store;		/* of a far node that the batch goes to; NULL: frames come in */
+	uint32_t kept[BATCH_MAX];	/* its number there, 0: none */
 	bool home[BATCH_MAX];		/* no frame could be had: it goes back where it was, with its err */
 	int16_t host[BATCH_MAX];	/* where the kernel took its frame from; HOST_UNKNOWN: where it was to */
 	uint32_t busy;			/* times that a page was refused as busy on its way in */
@@ -136,13 +140,44 @@ struct batch {
 };
 
 struct mm_stats {
-	uint64_t faults_waited, faults_filled;
+	uint64_t faults_waited, faults_filled, faults_fetched;
+	uint64_t demoted, promoted;	/* pages that left for a far node, and came from one */
 	uint64_t events[MMU_EV_FORK + 1];
 	uint64_t moved[NODE_MAX][NODE_MAX];
 	uint64_t failed[ERRNO_MAX_];
 	uint64_t batches, retries, transactional, recopied, copied_in, unshared, dropped, poisoned, forks;
 	uint64_t by_reason[MR_NR];	/* pages moved */
 	struct hist window, window_huge;
+};
+
+/* Mappings that stay tracked: kept.c. */
+#define KEPT_MAX 65536U
+
+struct kept_range {
+	uint64_t start, end;
+};
+
+struct kept {
+	uint32_t nr;
+	struct kept_range range[KEPT_MAX];
+};
+
+/* What mremap() has carried off while the books were to stay as they are. */
+#define CARRIED_MAX 64U
+
+struct carried {
+	uint64_t start, end, to;
+};
+
+/* Pages that a request brings from one far node to another, or back to memory. */
+struct fetch {
+	struct page *page[FAR_BATCH];
+	uint32_t home[FAR_BATCH], new_home[FAR_BATCH];
+	int err[FAR_BATCH];
+	uint8_t dest[FAR_BATCH];
+	uint32_t nr;
+	int source;
+	bool to_far;
 };
 
 /* What one request has done; read by others while it runs (each field by itself). */
@@ -178,7 +213,17 @@ struct mm {
 	uint32_t nr_strays;
 	struct discard discard[DISCARDS_MAX];
 	uint32_t nr_discards;
+	struct far *far[NODE_MAX];	/* the stores of far nodes; set once, before the node is there */
+	uint8_t *fault_page;		/* the reader's; with the first far node */
+	uint8_t *fetch_pages;		/* FAR_BATCH of them; protected by migrate */
+	struct kept *kept;		/* protected by lock */
+	struct carried carried[CARRIED_MAX];	/* since the fork that is under way began; protected by lock */
+	uint32_t nr_carried;
+	int heir;			/* a forked child's faults until its engine takes over; -1: none; atomic */
+	uint64_t doorbell;		/* an empty page that a child touches when it does */
+	bool any_left;			/* PG_LEFT was set; protected by lock */
 	struct batch batch;
+	struct fetch fetch;		/* protected by migrate; its pages by lock */
 	struct hurry hurry;		/* protected by migrate */
 	bool recycle;			/* atomic */
 	bool serves_faults;		/* atomic; the program fills holes itself: none may be filled by reading or writing it */
@@ -219,6 +264,8 @@ bool request_cancelled(const struct request *rq);
 
 /* ---- mm.c ---- */
 
+/* Pages may go far from now on. 0, -ENOMEM, -EPERM: a fork that is not seen would lose them. */
+int mm_far_init(struct mm *mm);
 int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct region *r);
 /* Close windows; no request is under way. */
 void mm_exit(struct mm *mm);
@@ -229,7 +276,7 @@ void mm_fork_parent(struct mm *mm);
 void mm_hold(struct mm *mm);
 void mm_release(struct mm *mm);
 /* In the child: books kept, everything of the parent's mmu forgotten; mmu is the child's own. */
-void mm_fork_child(struct mm *mm, struct mmu *mmu);
+int mm_fork_child(struct mm *mm, struct mmu *mmu);
 
 /* ---- vma.c: what the kernel says is mapped ---- */
 
@@ -267,14 +314,64 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged);
 int adopt_part(struct mm *mm, const struct span *s, uint64_t start, uint64_t end);
 /* The page left its address: off the books (on a migration's list: it goes when that is done). mm->lock held. */
 void page_gone(struct mm *mm, struct page *page);
+/* The same, but what a store has of it stays there. */
+void page_leave(struct mm *mm, struct page *page);
 /* A huge page on no list of a migration that is not whole any more becomes 512 pages on its node. mm->lock held. */
 void page_split(struct mm *mm, struct page *page);
 /* A page is seen at addr: enter it, charged to node (or NODE_BY_POLICY), full or not. NULL: no memory for the books. mm->lock held. */
-struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint8_t flags);
-/* Everything in [start, end) left its address. mm->lock held. */
+struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint16_t flags);
+/* Everything present in [start, end) left its address; what is away stays away. mm->lock held. */
 void range_gone(struct mm *mm, uint64_t start, uint64_t end);
+/* ... and what is away is needed no longer: an event says so. mm->lock held. */
+void range_lost(struct mm *mm, uint64_t start, uint64_t end);
 /* How many pages of [start, end) are present, managed or not. migrate lock held. */
 uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end);
+
+/* ---- away.c: pages on far nodes; mm->lock held ---- */
+
+/* It is at its address again, on node; its content in the store is dropped. */
+void page_back(struct mm *mm, struct page *page, int node);
+/* An isolated page that is out of its address is away from here on; node has been charged, where it was before not uncharged. */
+void page_stored(struct mm *mm, struct page *page, int node, uint32_t home);
+/* One that the books do not know. NULL: no memory for them. */
+struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t home);
+/* Content in a store becomes the page at addr: away, or, where the books cannot have it so, brought in. */
+void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home);
+/* The page that is away and belongs to addr, also where a fork keeps the books from saying so; or NULL. */
+struct page *away_at(struct mm *mm, uint64_t addr);
+/* Is anything away from *start on? The first is then its new value. */
+bool away_next(struct mm *mm, uint64_t *start, uint64_t end);
+static inline bool away_in(struct mm *mm, uint64_t start, uint64_t end)
+{
+	return away_next(mm, &start, end);
+}
+/* Somebody waits for it. */
+void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev);
+/* Get what the locked pages of f hold, and put it to the other store if they go to one. migrate lock held, mm->lock not. */
+void fetch_contents(struct mm *mm, struct fetch *f);
+/* What became of one of them: 0, or why it is not where it was to go. */
+int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i);
+/* The entry moves along with its mapping. */
+void away_follow(struct mm *mm, struct page *page, uint64_t to);
+/* Everything that is away goes to a child that has no engine. */
+void away_bequeath(struct mm *mm, int child);
+/* What a child that is to have one has touched before. True: it has taken over. */
+bool heir_serve(struct mm *mm);
+/* While a fork has the books: discarded, carried off; and when it is over. */
+void away_leave(struct mm *mm, uint64_t start, uint64_t end);
+void away_carry(struct mm *mm, const struct mmu_event *ev);
+void away_settle(struct mm *mm);
+
+/* ---- kept.c: mm->lock held, but where said otherwise ---- */
+
+/* -ENOSPC: no room in the table; -ENOMEM: no far node. */
+int kept_add(struct mm *mm, uint64_t start, uint64_t end);
+void kept_cut(struct mm *mm, uint64_t start, uint64_t end);
+bool kept_overlaps(const struct mm *mm, uint64_t start, uint64_t end);
+/* Track no longer where nothing is away. migrate lock held, mm->lock not. */
+void kept_trim(struct mm *mm);
+/* In a forked child, whose mmu is a new one. An error: pages that are away would be lost. */
+int kept_track_again(struct mm *mm);
 
 /* ---- host.c: nodes that are bound to the host's ---- */
 

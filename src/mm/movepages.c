@@ -31,7 +31,7 @@ static int page_status(struct mm *mm, uint64_t addr)
 		return -EACCES;
 	lock_acquire(&mm->lock);
 	page = page_find(&mm->pt, addr);
-	if (page && page->flags & PG_PRESENT)
+	if (page && page->flags & (PG_PRESENT | PG_AWAY))
 		ret = page->node;
 	unsure = page && page->flags & PG_PRESENT && page->want >= WANT_LAST_LOOK;
 	lock_release(&mm->lock);
@@ -50,7 +50,7 @@ static int want_page(struct mm *mm, uint64_t addr, int node, struct page_list *l
 		return -ENODEV;
 	lock_acquire(&mm->lock);
 	page = page_find(&mm->pt, addr);
-	if (!page || !(page->flags & PG_PRESENT)) {
+	if (!page || !(page->flags & (PG_PRESENT | PG_AWAY))) {
 		ret = -ENOENT;
 	} else if (page->node == node) {
 		ret = node;
@@ -113,7 +113,7 @@ static int final_status(struct mm *mm, uint64_t addr, int node)
 
 	lock_acquire(&mm->lock);
 	page = page_find(&mm->pt, addr);
-	if (!page || !(page->flags & PG_PRESENT))
+	if (!page || !(page->flags & (PG_PRESENT | PG_AWAY)))
 		ret = -ENOENT;
 	else if (page->node == node || !page->err)
 		ret = page->node;

@@ -5,7 +5,8 @@
  * is mapped at one address only (pages shared between processes are not moved), so there is no
  * reverse map to keep.
  *
- * A huge page is the first entry of its leaf with PG_HUGE; the other 511 are then unused.
+ * A huge page is the first entry of its leaf with PG_HUGE; the other 511 are then unused. A page is either present, or
+ * away: on a far node, 4 KiB by itself.
  */
 #ifndef GODWIT_MM_PAGE_H
 #define GODWIT_MM_PAGE_H
@@ -25,6 +26,8 @@ enum page_flags {
 	PG_ISOLATED = 1 << 5,	/* on a list of a migration */
 	PG_SWAPPED = 1 << 6,	/* was in swap when last seen */
 	PG_FRESH = 1 << 7,	/* its first touch was answered by us: nothing that was discarded */
+	PG_AWAY = 1 << 8,	/* charged to .node, absent: .home there has its content, a touch brings it in */
+	PG_LEFT = 1 << 9,	/* with PG_AWAY: discarded while a fork copied the books; it goes when that is over */
 };
 
 /*
@@ -50,11 +53,14 @@ static inline uint8_t want_found(uint8_t want)
 /* All fields are protected by mm->lock. */
 struct page {
 	uint32_t next, prev;	/* ids, 0: none */
-	uint32_t refs;		/* 1 for the mapping, 1 for isolation */
+	uint32_t home;		/* PG_AWAY: its number in the store of .node */
+	uint16_t flags;		/* enum page_flags */
+	uint8_t refs;		/* 1 for the mapping, 1 for isolation */
 	uint8_t node;
-	uint8_t flags;		/* enum page_flags */
 	uint8_t err;		/* why the last try failed (an errno), 0: none */
 	uint8_t want;		/* the node that move_pages() wants it on; or WANT_* */
+	uint8_t age;		/* how often it was found in use when it was its turn to leave */
+	uint8_t spare;
 };
 
 struct page_list {
@@ -70,7 +76,7 @@ struct pgtable {
 	uint16_t *leaf_used;	/* entries of leaf i in use */
 	uint32_t nr_leaves, max_leaves, ready_leaves;
 	uint32_t free_leaf;	/* chain of free ones through leaf_nr; 0: none */
-	uint64_t present;	/* 4 KiB pages */
+	uint64_t present, away;	/* 4 KiB pages */
 };
 
 /* ---- pgtable.c ---- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The software page table: 47 bits of address in three levels, 16 bytes a page (0.4 %). */
+/* The software page table: 47 bits of address in three levels, 20 bytes a page (0.5 %). */
 #include "mm/page.h"
 
 #include <errno.h>
@@ -107,7 +107,7 @@ void page_unuse(struct pgtable *pt, struct page *page)
 
 	if (page->refs)
 		return;
-	BUG_ON(page->flags & (PG_LRU | PG_LOCKED | PG_ISOLATED | PG_PRESENT));
+	BUG_ON(page->flags & (PG_LRU | PG_LOCKED | PG_ISOLATED | PG_PRESENT | PG_AWAY));
 	*page = (struct page){ 0 };
 	BUG_ON(!pt->leaf_used[leaf]);
 	if (--pt->leaf_used[leaf])

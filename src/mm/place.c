@@ -7,7 +7,7 @@
 
 uint64_t place_allowed(const struct mm *mm)
 {
-	uint64_t all = nodes_all(mm->nodes);
+	uint64_t all = nodes_direct(mm->nodes);
 
 	return mm->place.allowed ? mm->place.allowed & all : all;
 }

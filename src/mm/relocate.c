@@ -34,7 +34,7 @@ static bool misplaced(struct mm *mm, const struct relative *r, const struct page
 /* On another request's list: that one may end early, and leave it where it was. */
 static bool held(const struct page *page)
 {
-	return page->flags & PG_ISOLATED && page->flags & PG_PRESENT;
+	return page->flags & PG_ISOLATED && page->flags & (PG_PRESENT | PG_AWAY);
 }
 
 static void for_leaf(struct mm *mm, struct page *leaf, void (*fn)(struct mm *mm, struct page *page, void *arg),

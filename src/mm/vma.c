@@ -219,7 +219,8 @@ static void forget_dead_threads(struct mm *mm)
  */
 int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid)
 {
-	uint64_t signals = program_acquire(mm);
+	uint64_t signals = program_acquire(mm), at = ALIGN_DOWN(start, PAGE_SIZE_);
+	bool away;
 	int err;
 
 	err = exclude_add_locked(mm, start, end, tid);
@@ -229,7 +230,16 @@ int exclude_add(struct mm *mm, uint64_t start, uint64_t end, uint32_t tid)
 	}
 	if (err) /* better that nothing moves than that this does */
 		mm->excluded.range[0] = (struct exclusion){ 0, UINT64_MAX, EXCLUDE_OPT_OUT };
+	away = away_next(mm, &at, end);
 	program_release(mm, signals);
+	/* the caller has no descriptor: it asks for what is away by touching it */
+	while (away) {
+		mm->mmu->ops->touch(mm->mmu, at);
+		at += PAGE_SIZE_;
+		signals = program_acquire(mm);
+		away = away_next(mm, &at, end);
+		program_release(mm, signals);
+	}
 	return err;
 }
 
@@ -266,13 +276,27 @@ static bool thread_known(const struct mm *mm, uint32_t tid)
 #define CONTROL_FIRST 64UL	/* its number, which the kernel clears, lies right below its robust list */
 #define CONTROL_ABOVE 4096UL
 
+/* Nobody writes there for the kernel: what is away has to come back before the thread ends. */
+static void bring_back(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint64_t at = ALIGN_DOWN(start, PAGE_SIZE_); mm->pt.away && at < end; at += PAGE_SIZE_) {
+		struct mmu_event ev = { .addr = at, .tid = mm->pid };
+		struct page *page = away_at(mm, at);
+
+		if (page)
+			away_fault(mm, page, &ev);
+	}
+}
+
 static void exclude_thread(struct mm *mm, uint32_t tid)
 {
-	uint64_t head = 0, len = 0;
+	uint64_t head = 0, len = 0, start;
 
 	if (thread_known(mm, tid) || sys3(SYS_get_robust_list, tid, &head, &len) < 0 || !head)
 		return;
-	exclude_add_locked(mm, head - (tid == mm->pid ? CONTROL_FIRST : CONTROL_BELOW), head + CONTROL_ABOVE, tid);
+	start = head - (tid == mm->pid ? CONTROL_FIRST : CONTROL_BELOW);
+	exclude_add_locked(mm, start, head + CONTROL_ABOVE, tid);
+	bring_back(mm, start, head + CONTROL_ABOVE);
 }
 
 static void exclude_listed(struct mm *mm, const char *buf, long len)

@@ -46,6 +46,18 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 		mm->mmu->ops->untrack(mm->mmu, from, to - from);
 }
 
+/* Where pages are away the whole of it stays tracked. */
+static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end)
+{
+	bool kept;
+
+	lock_acquire(&mm->lock);
+	kept = kept_overlaps(mm, start, end) && !kept_add(mm, start, end);
+	lock_release(&mm->lock);
+	if (!kept)
+		untrack_range(mm, start, end);
+}
+
 static void strays_close(struct mm *mm)
 {
 	struct span stray[STRAYS];
@@ -58,7 +70,7 @@ static void strays_close(struct mm *mm)
 	mm->nr_strays = 0;
 	lock_release(&mm->lock);
 	for (uint32_t i = 0; i < nr; i++)
-		untrack_range(mm, stray[i].start, stray[i].end);
+		untrack_unless_kept(mm, stray[i].start, stray[i].end);
 }
 
 void window_close(struct mm *mm)
@@ -72,7 +84,7 @@ void window_close(struct mm *mm)
 	mm->window_torn = false;
 	lock_release(&mm->lock);
 	if (w.start < w.end)
-		untrack_range(mm, w.start, w.end);
+		untrack_unless_kept(mm, w.start, w.end);
 	strays_close(mm);
 }
 
@@ -80,7 +92,8 @@ void window_close(struct mm *mm)
  * The program discards without pause, and moves in are refused as long as an event is under way. Only
  * tracked memory has events: leave nothing tracked but what lies between the pages that are out. Not if one of
  * them has followed its mapping out of the window: an mremap() whose event is not read yet may have carried it
- * back, or to anywhere between, and a page that is out where nothing is tracked is lost.
+ * back, or to anywhere between, and a page that is out where nothing is tracked is lost. For the same reason not where
+ * others are away.
  */
 void window_narrow(struct mm *mm)
 {
@@ -92,7 +105,7 @@ void window_narrow(struct mm *mm)
 			first = min_u64(first, b->addr[i]);
 			last = max_u64(last, b->addr[i] + b->unit);
 		}
-	if (first < mm->window.start || last > mm->window.end)
+	if (first < mm->window.start || last > mm->window.end || kept_overlaps(mm, mm->window.start, mm->window.end))
 		return;
 	if (first < last && first > mm->window.start)
 		mm->mmu->ops->untrack(mm->mmu, mm->window.start, first - mm->window.start);
@@ -121,6 +134,17 @@ static bool area_holds(struct mm *mm, uint64_t addr)
 	return !mm->mmu->ops->area(mm->mmu, addr, &start, &end);
 }
 
+/* What is away there must not be without tracking for a moment. */
+static bool kept_here(struct mm *mm, const struct span *w)
+{
+	bool kept;
+
+	lock_acquire(&mm->lock);
+	kept = kept_overlaps(mm, w->start, w->end);
+	lock_release(&mm->lock);
+	return kept;
+}
+
 /*
  * The mapping may have grown between the question and the answer's use: then only a part of it is
  * tracked, which must not be. Where a neighbour touches it, look again without tracking.
@@ -132,7 +156,7 @@ static int track_whole(struct mm *mm, const struct span *span, uint64_t addr, st
 
 	for (int i = 0; i < WHOLE_TRIES; i++) {
 		err = mm->mmu->ops->track(mm->mmu, w->start, w->end - w->start);
-		if (err || !(area_holds(mm, w->end) || area_holds(mm, w->start - PAGE_SIZE_)))
+		if (err || kept_here(mm, w) || !(area_holds(mm, w->end) || area_holds(mm, w->start - PAGE_SIZE_)))
 			return err;
 		mm->mmu->ops->untrack(mm->mmu, w->start, w->end - w->start);
 		err = window_bounds(mm, span, addr, &now);

@@ -89,7 +89,12 @@ struct mmu_ops {
 	int (*copy_in)(struct mmu *m, uint64_t addr, uint64_t slot);
 	/* The same through the descriptor of a forked child. */
 	int (*copy_child)(struct mmu *m, int child, uint64_t addr, uint64_t slot);
+	int (*poison_child)(struct mmu *m, int child, uint64_t addr);
+	/* Its next event: 1, or 0 when there is none. */
+	int (*read_child)(struct mmu *m, int child, struct mmu_event *ev);
 	void (*close_child)(struct mmu *m, int child);
+	/* Is a fork of tracked memory an event? */
+	bool (*sees_forks)(struct mmu *m);
 	/* Answer a first touch: one page of zeroes at addr, waking. -EEXIST: somebody did. -EAGAIN: an event is unread. */
 	int (*fill_zero)(struct mmu *m, uint64_t addr);
 	/* The same for a touch that only reads: as the kernel does it, with the page of zeroes that all share, if there is one. */
@@ -118,6 +123,8 @@ struct mmu_ops {
 	int (*fill)(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len);
 	/* Is a page of the range mapped by other processes too? 1, 0, -ENOENT: one is absent, or another -errno. */
 	int (*shared)(struct mmu *m, uint64_t addr, uint64_t len);
+	/* As if the calling thread, which is the program's, read there: waits for what is absent. Not mapped: nothing happens. */
+	void (*touch)(struct mmu *m, uint64_t addr);
 	/* Give the program its own copy of pages shared since a fork (a write fault on each). */
 	int (*unshare)(struct mmu *m, uint64_t addr, uint64_t len);
 

@@ -517,6 +517,36 @@ static int op_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
 	return 0;
 }
 
+static void op_touch(struct mmu *m, uint64_t addr)
+{
+	uint64_t value;
+
+	mmu_sim_load(m, addr, &value);
+}
+
+static int op_poison_child(struct mmu *m, int child, uint64_t addr)
+{
+	(void)m;
+	(void)child;
+	(void)addr;
+	return -ENOSYS;
+}
+
+/* A simulated child has no engine that could take over: it is filled at once. */
+static int op_read_child(struct mmu *m, int child, struct mmu_event *ev)
+{
+	(void)m;
+	(void)child;
+	(void)ev;
+	return 0;
+}
+
+static bool op_sees_forks(struct mmu *m)
+{
+	(void)m;
+	return true;
+}
+
 static void op_close_child(struct mmu *m, int child)
 {
 	struct child *c = child_trapped(sim_of(m), child);
@@ -540,7 +570,10 @@ const struct mmu_ops mmu_sim_ops = {
 	.move = op_move,
 	.copy_in = op_copy_in,
 	.copy_child = op_copy_child,
+	.poison_child = op_poison_child,
+	.read_child = op_read_child,
 	.close_child = op_close_child,
+	.sees_forks = op_sees_forks,
 	.fill_zero = op_fill_zero,
 	.map_zero = op_fill_zero, /* no page is shared here */
 	.poison = op_poison,
@@ -554,6 +587,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.fill = op_fill,
 	.shared = op_shared,
 	.unshare = op_unshare,
+	.touch = op_touch,
 	.scan = op_scan,
 	.area = op_area,
 	.where = op_where,

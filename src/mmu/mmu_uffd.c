@@ -31,7 +31,7 @@ struct mmu_uffd {
 	int fd;
 	int pagemap, maps;
 	int pid;
-	bool can_poison;
+	bool can_poison, sees_forks;
 	bool wide;			/* 256-bit vectors */
 	uint8_t *zero;		/* one page of zeroes */
 	bool no_marks;		/* the host takes no policy: see mark */
@@ -151,14 +151,20 @@ static int uffd_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
 	return unless_changing(m, copy_through(to_uffd(m)->fd, addr, slot));
 }
 
-static int uffd_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
+static int uffd_poison_child(struct mmu *m, int child, uint64_t addr)
 {
 	struct uffdio_poison po = { .range = { addr, MMU_PAGE } };
+
+	return to_uffd(m)->can_poison ? (int)sys3(SYS_ioctl, child, UFFDIO_POISON, &po) : -ENOSYS;
+}
+
+static int uffd_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
+{
 	int err = copy_through(child, addr, slot);
 
 	/* better SIGBUS there than zeroes that nobody wrote */
-	if (err && err != -EEXIST && to_uffd(m)->can_poison)
-		sys3(SYS_ioctl, child, UFFDIO_POISON, &po);
+	if (err && err != -EEXIST)
+		uffd_poison_child(m, child, addr);
 	return err;
 }
 
@@ -293,6 +299,15 @@ static int uffd_unshare(struct mmu *m, uint64_t addr, uint64_t len)
 	return err;
 }
 
+/* By way of the kernel, which says so where nothing is mapped. */
+static void uffd_touch(struct mmu *m, uint64_t addr)
+{
+	uint8_t byte;
+	struct iovec local = { &byte, 1 }, remote = { (void *)addr, 1 };
+
+	sys6(SYS_process_vm_readv, to_uffd(m)->pid, SYS_ARG(&local), 1, SYS_ARG(&remote), 1, 0);
+}
+
 /* ---- looking ---- */
 
 static uint32_t bits_of(uint64_t categories)
@@ -367,10 +382,10 @@ static int uffd_prefer(struct mmu *m, const struct mmu_policy *pol)
 
 /* ---- events ---- */
 
-static int uffd_read_event(struct mmu *m, struct mmu_event *ev)
+static int read_through(int fd, struct mmu_event *ev)
 {
 	struct uffd_msg msg;
-	long got = sys3(SYS_read, to_uffd(m)->fd, &msg, sizeof(msg));
+	long got = sys3(SYS_read, fd, &msg, sizeof(msg));
 
 	if (got != (long)sizeof(msg))
 		return 0;
@@ -404,6 +419,22 @@ static int uffd_read_event(struct mmu *m, struct mmu_event *ev)
 	return 0;
 }
 
+static int uffd_read_event(struct mmu *m, struct mmu_event *ev)
+{
+	return read_through(to_uffd(m)->fd, ev);
+}
+
+static int uffd_read_child(struct mmu *m, int child, struct mmu_event *ev)
+{
+	(void)m;
+	return read_through(child, ev);
+}
+
+static bool uffd_sees_forks(struct mmu *m)
+{
+	return to_uffd(m)->sees_forks;
+}
+
 static int uffd_event_fd(struct mmu *m)
 {
 	return to_uffd(m)->fd;
@@ -417,7 +448,10 @@ static const struct mmu_ops uffd_ops = {
 	.move = uffd_move,
 	.copy_in = uffd_copy_in,
 	.copy_child = uffd_copy_child,
+	.poison_child = uffd_poison_child,
+	.read_child = uffd_read_child,
 	.close_child = uffd_close_child,
+	.sees_forks = uffd_sees_forks,
 	.fill_zero = uffd_fill_zero,
 	.map_zero = uffd_map_zero,
 	.poison = uffd_poison,
@@ -431,6 +465,7 @@ static const struct mmu_ops uffd_ops = {
 	.fill = uffd_fill,
 	.shared = uffd_shared,
 	.unshare = uffd_unshare,
+	.touch = uffd_touch,
 	.scan = uffd_scan,
 	.area = uffd_area,
 	.where = uffd_where,
@@ -462,6 +497,7 @@ int mmu_uffd_open(struct mmu **out, struct region *r, const struct mmu_donor *do
 	if (u->fd < 0)
 		return u->fd;
 	u->can_poison = features & UFFD_FEATURE_POISON;
+	u->sees_forks = features & UFFD_FEATURE_EVENT_FORK;
 	u->pagemap = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	u->maps = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
 	if (u->pagemap < 0 || u->maps < 0) {

@@ -120,7 +120,7 @@ void node_share_cpus(struct node_table *t)
 	for (uint32_t cpu = 0; cpu < t->nr_cpus; cpu++)
 		all[cpu / 64] |= 1ULL << cpu % 64;
 	for (uint32_t n = 0; n < t->nr; n++) {
-		if (!names_any(&t->node[n].spec))
+		if (!names_any(&t->node[n].spec) && !node_far(t, (int)n))
 			taker[nr_takers++] = (uint8_t)n;
 		for (uint32_t cpu = 0; cpu < NODE_CPUS; cpu++)
 			if (has_cpu(t->node[n].spec.cpus, cpu))
@@ -174,7 +174,7 @@ static uint32_t sharers(const struct node_table *t, int node)
 	uint32_t nr = 0;
 
 	for (uint32_t n = 0; n < t->nr; n++)
-		nr += t->node[n].spec.host == t->node[node].spec.host;
+		nr += !node_far(t, (int)n) && t->node[n].spec.host == t->node[node].spec.host;
 	return nr;
 }
 
@@ -198,5 +198,5 @@ uint64_t node_bytes(const struct node_table *t, int node)
 		return ALIGN_DOWN(bytes / sharers(t, node), 4096);
 	if (sys1(SYS_sysinfo, &info) < 0)
 		return 0;
-	return ALIGN_DOWN(info.total_ram * info.unit / t->nr, 4096);
+	return ALIGN_DOWN(info.total_ram * info.unit / (uint64_t)__builtin_popcountll(nodes_direct(t)), 4096);
 }

@@ -45,6 +45,28 @@ static bool plain_name(const char *s, size_t len)
 	return len > 0 && len < NODE_NAME;
 }
 
+static bool take_far_word(const char *w, size_t len, struct node_spec *out)
+{
+	const char *val;
+	size_t n;
+	uint64_t v;
+
+	if (out->kind == NODE_ZRAM && word_is(w, len, "alg=", &val, &n)) {
+		out->alg = n == 4 && !memcmp(val, "zstd", 4);
+		return out->alg || (n == 3 && !memcmp(val, "lz4", 3));
+	}
+	if (out->kind == NODE_ZRAM && word_is(w, len, "dedup=", &val, &n) && whole_number(val, n, 1, &v)) {
+		out->dedup = v;
+		return true;
+	}
+	if (out->kind == NODE_FILE && word_is(w, len, "path=", &val, &n) && n < NODE_PATH) {
+		memset(out->path, 0, sizeof(out->path));
+		memcpy(out->path, val, n);
+		return true;
+	}
+	return false;
+}
+
 static bool take_word(const char *w, size_t len, struct node_spec *out)
 {
 	const char *val;
@@ -53,6 +75,10 @@ static bool take_word(const char *w, size_t len, struct node_spec *out)
 
 	if (word_is(w, len, "size=", &val, &n))
 		return str_size(val, n, &out->bytes) && out->bytes >= 1UL << PAGE_SHIFT;
+	if (take_far_word(w, len, out))
+		return true;
+	if (out->kind != NODE_RAM && !word_is(w, len, "distance=", &val, &n) && !word_is(w, len, "name=", &val, &n))
+		return false;
 	if (word_is(w, len, "host=", &val, &n) && whole_number(val, n, NODE_MAX - 1, &v)) {
 		out->host = (int32_t)v;
 		return true;
@@ -75,6 +101,16 @@ static bool take_word(const char *w, size_t len, struct node_spec *out)
 	return false;
 }
 
+static bool take_kind(const char *w, size_t len, struct node_spec *out)
+{
+	static const char kinds[][5] = { [NODE_RAM] = "ram", [NODE_ZRAM] = "zram", [NODE_FILE] = "file" };
+
+	for (out->kind = 0; out->kind < ARRAY_SIZE(kinds); out->kind++)
+		if (len == strlen(kinds[out->kind]) && !memcmp(w, kinds[out->kind], len))
+			return true;
+	return false;
+}
+
 int node_parse(const char *text, struct node_spec *out, size_t *at)
 {
 	const char *w = text;
@@ -83,7 +119,9 @@ int node_parse(const char *text, struct node_spec *out, size_t *at)
 	*out = (struct node_spec){ .host = NODE_VIRTUAL };
 	for (;;) {
 		size_t len = strcspn(w, ",");
-		bool ok = first ? len == 3 && !memcmp(w, "ram", 3) : take_word(w, len, out);
+		bool ok = first ? take_kind(w, len, out) : take_word(w, len, out);
+
+		ok = ok && (w[len] || out->kind != NODE_FILE || out->path[0]);
 
 		if (!ok) {
 			*at = (size_t)(w - text);
@@ -122,6 +160,8 @@ int node_add(struct node_table *t, const struct node_spec *spec)
 		return -ENOSPC;
 	if (spec->host < NODE_VIRTUAL || spec->host >= NODE_MAX)
 		return -EINVAL;
+	if (spec->kind != NODE_RAM && (!nodes_direct(t) || spec->host != NODE_VIRTUAL))
+		return -EINVAL; /* the first one is memory: the program starts there */
 	if (spec->host != NODE_VIRTUAL)
 		err = host_check(spec->host);
 	if (err)
@@ -129,7 +169,10 @@ int node_add(struct node_table *t, const struct node_spec *spec)
 	t->node[id] = (struct node){ .spec = *spec };
 	measure(t, id, !spec->distance);
 	if (!t->node[id].spec.distance)
-		t->node[id].spec.distance = id ? 20 : 10;
+		t->node[id].spec.distance = spec->kind == NODE_ZRAM ? NODE_ZRAM_DISTANCE :
+					    spec->kind == NODE_FILE ? NODE_FILE_DISTANCE :
+					    id			    ? 20 :
+								      10;
 	__atomic_store_n(&t->nr, id + 1, __ATOMIC_RELEASE);
 	node_share_cpus(t);
 	return (int)id;
@@ -143,10 +186,40 @@ bool node_any_host(const struct node_table *t)
 	return false;
 }
 
+bool node_far(const struct node_table *t, int node)
+{
+	return t->node[node].spec.kind != NODE_RAM;
+}
+
+uint64_t nodes_direct(const struct node_table *t)
+{
+	uint64_t mask = 0;
+
+	for (uint32_t i = 0; i < t->nr; i++)
+		mask |= node_far(t, (int)i) ? 0 : 1ULL << i;
+	return mask;
+}
+
+int node_behind(const struct node_table *t, int node)
+{
+	uint32_t from = node_far(t, node) ? t->node[node].spec.distance : 0, best = UINT32_MAX;
+	int behind = -1;
+
+	for (uint32_t i = 0; i < t->nr; i++) {
+		uint32_t distance = t->node[i].spec.distance;
+
+		if (!node_far(t, (int)i) || distance < from || (distance == from && (int)i <= node) || distance >= best)
+			continue;
+		behind = (int)i;
+		best = distance;
+	}
+	return behind;
+}
+
 bool node_all_host(const struct node_table *t)
 {
 	for (uint32_t i = 0; i < t->nr; i++)
-		if (t->node[i].spec.host == NODE_VIRTUAL)
+		if (!node_far(t, (int)i) && t->node[i].spec.host == NODE_VIRTUAL)
 			return false;
 	return t->nr > 0;
 }
@@ -158,7 +231,7 @@ int node_true(const struct node_table *t, int node, int host)
 	if (near == NODE_MAX || t->node[node].spec.host == NODE_VIRTUAL || t->node[node].spec.host == host)
 		return node;
 	for (uint32_t i = 0; i < t->nr && t->node[near].spec.host != host; i++)
-		if (t->node[i].spec.host == NODE_VIRTUAL)
+		if (t->node[i].spec.host == NODE_VIRTUAL && !node_far(t, (int)i))
 			return (int)i;
 	return near;
 }
@@ -184,7 +257,8 @@ bool node_charge(struct node_table *t, int node, uint64_t pages)
 {
 	struct node *n = &t->node[node];
 
-	if (n->spec.bytes && n->pages + pages > n->spec.bytes >> PAGE_SHIFT)
+	/* how much of a far node a page takes is known when it is there */
+	if (!node_far(t, node) && n->spec.bytes && n->pages + pages > n->spec.bytes >> PAGE_SHIFT)
 		return false;
 	pages_set(n, n->pages + pages);
 	return true;

@@ -17,14 +17,24 @@
 #define NODE_NAME 32
 #define NODE_VIRTUAL (-1)
 #define NODE_CPUS 1024U
+#define NODE_PATH 256
+#define NODE_ZRAM_DISTANCE 40U	/* unless said otherwise: beyond any memory, and a file beyond that */
+#define NODE_FILE_DISTANCE 80U
+
+/* Memory is direct: a page there lies at its own address. The others are far: it is absent, and fetched when touched. */
+enum node_kind { NODE_RAM, NODE_ZRAM, NODE_FILE };
 
 struct node_spec {
+	uint32_t kind;		/* enum node_kind */
 	int32_t host;		/* host NUMA node of the frames, or NODE_VIRTUAL */
 	uint64_t bytes;		/* capacity; 0: none */
 	uint32_t distance;
 	uint32_t weight;	/* of weighted interleaving; 0: 1 */
 	char name[NODE_NAME];
 	uint64_t cpus[NODE_CPUS / 64];	/* named for it; none: a share of those that nobody names */
+	uint32_t alg;		/* of zram: 0 LZ4, 1 zstd */
+	bool dedup;
+	char path[NODE_PATH];	/* of a file */
 };
 
 struct node {
@@ -77,7 +87,10 @@ struct node_table {
 /* ---- node.c ---- */
 
 void node_table_init(struct node_table *t, struct region *r);
-/* "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3,weight=1". 0, or -EINVAL with the offset of the bad word in *at. */
+/*
+ * "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3,weight=1", "zram,size=1G,alg=zstd,dedup=1", "file,path=/x,size=1G".
+ * 0, or -EINVAL with the offset of the bad word in *at.
+ */
 int node_parse(const char *text, struct node_spec *out, size_t *at);
 /* The id, or -ENOSPC, -EINVAL, or for its host node as host_check() says. */
 int node_add(struct node_table *t, const struct node_spec *spec);
@@ -87,7 +100,12 @@ bool node_charge(struct node_table *t, int node, uint64_t pages);
 void node_charge_force(struct node_table *t, int node, uint64_t pages);
 void node_uncharge(struct node_table *t, int node, uint64_t pages);
 bool node_any_host(const struct node_table *t);
-/* All are bound: where a page is and which node it counts on are one thing. */
+bool node_far(const struct node_table *t, int node);
+/* The mask of those that are memory. */
+uint64_t nodes_direct(const struct node_table *t);
+/* The far node that is the next behind this one by distance, which may be far itself; -1: there is none. */
+int node_behind(const struct node_table *t, int node);
+/* All that are memory are bound: where a page is and which node it counts on are one thing. */
 bool node_all_host(const struct node_table *t);
 /*
  * The node that a page counts on which the kernel says is on this host node (negative: it does not say), and which
