@@ -56,6 +56,8 @@ KERNEL_SRC := $(wildcard src/kernel/*.c)
 KERNEL_NEEDS := $(addprefix src/,base/reader.c base/hist.c base/thread.c policy/steer.c policy/nodelist.c)
 CLI_SRC := $(sort $(wildcard src/cli/*.c src/attach/*.c src/control/client*.c src/control/path*.c src/control/group*.c) \
 	   $(TOPOLOGY_PURE) src/base/clock.c $(CLI_POLICY) $(KERNEL_SRC) $(KERNEL_NEEDS))
+# LZ4 and zstd for far/codec.c, as one object.
+CODECS := $(B)/obj/codecs.o
 # What unit tests may reach: everything but the interposers, and the simulated world.
 # Sanitizers know where an object ends when libc's functions touch it, and not when those of base/mem.c do.
 INNER_SRC := $(filter-out src/preload/% $(if $(SANITIZED),src/base/mem.c),$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(SIM_SRC) \
@@ -250,9 +252,14 @@ $(B)/lists/%: FORCE
 	@mkdir -p $(@D)
 	@echo '$($*)' | cmp -s - $@ || echo '$($*)' >$@
 
-$(B)/libgodwit.so: $(call obj,$(ENGINE_SRC)) src/libgodwit.map $(B)/lists/ENGINE_SRC
+$(CODECS): scripts/codecs $(B)/flags
 	$(call say,LD)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(SO_LDFLAGS) -o $@ $(call obj,$(ENGINE_SRC))
+	@mkdir -p $(@D)
+	$(Q)CC='$(CC)' LD='$(LD)' AR='$(AR)' OBJCOPY='$(OBJCOPY)' scripts/codecs $@
+
+$(B)/libgodwit.so: $(call obj,$(ENGINE_SRC)) $(CODECS) src/libgodwit.map $(B)/lists/ENGINE_SRC
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(SO_LDFLAGS) -o $@ $(call obj,$(ENGINE_SRC)) $(CODECS)
 
 $(B)/$(SONAME): $(B)/libgodwit.so
 	$(Q)ln -sf libgodwit.so $@
@@ -260,10 +267,10 @@ $(B)/$(SONAME): $(B)/libgodwit.so
 # One object whose only global symbols are gw_*: libnuma exports migrate_pages() too.
 # What stands before libc's calls is for the shared library only.
 STATIC_OBJ := $(call obj,$(filter-out src/preload/% src/topology/%,$(ENGINE_SRC)))
-$(B)/libgodwit.a: $(STATIC_OBJ) $(B)/lists/ENGINE_SRC
+$(B)/libgodwit.a: $(STATIC_OBJ) $(CODECS) $(B)/lists/ENGINE_SRC
 	$(call say,AR)
 	@mkdir -p $(B)/obj
-	$(Q)$(LD) -r -o $(B)/obj/godwit_all.o $(STATIC_OBJ)
+	$(Q)$(LD) -r -o $(B)/obj/godwit_all.o $(STATIC_OBJ) $(CODECS)
 	$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='gw_*' $(B)/obj/godwit_all.o $(B)/obj/godwit.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/obj/godwit.o
 
@@ -273,9 +280,9 @@ $(B)/godwit: $(call obj,$(CLI_SRC)) $(LIBS) $(B)/lists/CLI_SRC
 		-Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 
 # Tests of inner parts link the engine's objects from an archive: one that a test replaces stays out.
-$(B)/inner.a: $(call obj,$(INNER_SRC)) $(B)/lists/INNER_SRC
+$(B)/inner.a: $(call obj,$(INNER_SRC)) $(CODECS) $(B)/lists/INNER_SRC
 	$(call say,AR)
-	$(Q)rm -f $@ && $(AR) rcs $@ $(call obj,$(INNER_SRC))
+	$(Q)rm -f $@ && $(AR) rcs $@ $(call obj,$(INNER_SRC)) $(CODECS)
 
 $(call prog,$(CONTRACT_SRC)): $(call obj,$(SUITE_SRC))
 
