@@ -121,7 +121,14 @@ struct gw_engine *gw_self(void);
 
 /* ---------------------------------------------------------------- nodes ---- */
 
-enum gw_node_kind { GW_NODE_RAM = 1 };
+/*
+ * Memory is direct: pages lie at their addresses. A far node keeps contents, compressed in the engine's own memory or in
+ * a file: a page there is absent, and comes back when it is touched. The idea is that of swap entries, and of migration
+ * caches (Tosatti, Schermerhorn).
+ */
+enum gw_node_kind { GW_NODE_RAM = 1, GW_NODE_ZRAM, GW_NODE_FILE };
+
+enum gw_node_alg { GW_ALG_LZ4, GW_ALG_ZSTD };
 
 struct gw_node_options {
 	size_t size;
@@ -132,11 +139,16 @@ struct gw_node_options {
 	uint32_t weight;	/* of weighted interleaving, to 255; 0: 1 */
 	char name[GW_NAME_MAX];
 	uint64_t cpus[GW_MAX_CPUS / 64];	/* CPUs of the host that are this node's; none: see gw_node_of_cpu() */
+	uint32_t alg;		/* zram: enum gw_node_alg */
+	uint32_t dedup;		/* zram: 1: pages of the same content are kept once */
+	const char *path;	/* file: where, path_len bytes; a file, a directory for an unnamed one, a block device */
+	size_t path_len;
 };
 
 /*
- * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]". Returns 0, or -EINVAL with the offset
- * of the offending word in *at (may be NULL).
+ * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]",
+ * "zram[,size=1G][,alg=lz4|zstd][,dedup=1][,name=][,distance=]" or "file,path=/x[,size=1G][,name=][,distance=]". Returns
+ * 0, or -EINVAL with the offset of the offending word in *at (may be NULL). .path points into spec.
  */
 int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
 
@@ -146,7 +158,11 @@ int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
  */
 int gw_host_node(int host);
 
-/* Add a node; returns its id, numbered from 0. -ENOSPC: GW_MAX_NODES; -EINVAL; or what gw_host_node() says of its host. */
+/*
+ * Add a node; returns its id, numbered from 0. -ENOSPC: GW_MAX_NODES; -EINVAL; or what gw_host_node() says of its host.
+ * The first one is memory. A far node: also what open(2) says of its path; -EPERM: forks of the process would not be
+ * seen (CAP_SYS_PTRACE gives that right), and a child that nobody sees would lose the pages that are far.
+ */
 int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt);
 
 struct gw_node_info {
@@ -156,6 +172,12 @@ struct gw_node_info {
 	uint64_t in, out;	/* 4 KiB pages migrated to and from it */
 	/* as in /sys/devices/system/node/nodeN/numastat, 4 KiB pages since the engine's start */
 	uint64_t hit, miss, foreign, interleave_hit, local, other;
+	/* of a far node, else 0: what its pages take, and what became of requests */
+	uint64_t data_bytes;	/* of the contents as they are kept */
+	uint64_t used_bytes;	/* of memory or of the file that is taken, with holes and books */
+	uint64_t same, raw, shared;	/* pages: one value all over; not compressed; with another's content */
+	uint64_t refused;	/* pages for which there was no room */
+	uint64_t io_errors, bad_sums;	/* pages that could not be read back */
 };
 
 int gw_node_count(struct gw_engine *e);
@@ -425,6 +447,9 @@ struct gw_stats {
 	uint64_t arena_bytes;		/* of it, free frames */
 	uint64_t faults_waited;		/* faults on pages in flight that reached the service thread */
 	uint64_t faults_filled;		/* first touches served while a range was registered */
+	uint64_t faults_fetched;	/* touches of pages on far nodes, which brought them back */
+	uint64_t pages_away;		/* on far nodes now */
+	uint64_t pages_demoted, pages_promoted;	/* to far nodes, and back, for whatever cause */
 	uint64_t events_unmap, events_remove, events_remap, events_fork;
 	uint64_t pages_moved[GW_MAX_NODES][GW_MAX_NODES];	/* [from][to], 4 KiB pages */
 	uint64_t failed[GW_ERRNO_MAX];

@@ -13,6 +13,7 @@
 #define GODWIT_AGENT_H
 
 #include "base/base.h"
+#include "far/far.h"
 #include "mm/mm.h"
 #include "mmu/mmu.h"
 #include "node/node.h"
@@ -89,6 +90,7 @@ struct gw_engine {
 	uint32_t ready;			/* futex: 1 starting, 2 up or failed: see start_error */
 	int start_error;
 	bool stopping;
+	bool heir_watched;		/* service thread only */
 	bool hurried;			/* service thread only */
 	uint32_t tick_ms;
 	uint64_t tick_due;
@@ -116,6 +118,8 @@ struct gw_engine *engine_self(void);
 
 /* ---- service.c ---- */
 
+/* In the parent, when fork() is over: until the child's engine has taken over what is away. */
+void heir_wait(struct gw_engine *e);
 /* Start the service thread and wait until it serves. In a forked child it keeps the books of the parent. */
 int service_start(struct gw_engine *e);
 void service_stop(struct gw_engine *e);

@@ -88,8 +88,10 @@ static void fork_parent(void)
 {
 	struct gw_engine *e = engine_self();
 
-	if (e)
-		mm_fork_parent(&e->mm);
+	if (!e)
+		return;
+	heir_wait(e);
+	mm_fork_parent(&e->mm);
 }
 
 static void fork_child(void)
@@ -223,14 +225,34 @@ void gw_retire(struct gw_engine *e)
 	__atomic_store_n(&the_engine, NULL, __ATOMIC_SEQ_CST);
 }
 
+/* What is far would be lost with its store. Whatever limit node 0 has, it has to take it. */
+static int everything_back(struct gw_engine *e)
+{
+	uint64_t all = nodes_all(&e->nodes), direct = nodes_direct(&e->nodes), most = e->nodes.node[0].spec.bytes;
+
+	if (!e->mm.pt.away)
+		return 0;
+	e->nodes.node[0].spec.bytes = 0;
+	gw_migrate_pages(e, all & ~direct, 1, NULL, NULL);
+	e->nodes.node[0].spec.bytes = most;
+	return e->mm.pt.away ? -ENOMEM : 0;
+}
+
 int gw_stop(struct gw_engine *e)
 {
 	struct region r;
+	int err;
 
 	if (!e || (e != engine_self() && e != retired))
 		return -EINVAL;
+	err = everything_back(e);
+	if (err)
+		return err;
 	gw_control_close(e);
 	jobs_end(e);
+	for (int i = 0; i < GW_MAX_NODES; i++)
+		if (e->mm.far[i])
+			far_close(e->mm.far[i]);
 	service_stop(e);
 	__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
 	retired = NULL;
@@ -242,103 +264,6 @@ int gw_stop(struct gw_engine *e)
 void *gw_memory(struct gw_engine *e, size_t len)
 {
 	return region_alloc(&e->region, len);
-}
-
-/* ---- nodes ---- */
-
-static void spec_public(const struct node_spec *s, struct gw_node_options *out)
-{
-	*out = (struct gw_node_options){
-		.size = sizeof(*out), .kind = GW_NODE_RAM, .host = s->host, .bytes = s->bytes, .distance = s->distance,
-		.weight = s->weight
-	};
-	memcpy(out->name, s->name, sizeof(out->name));
-	memcpy(out->cpus, s->cpus, sizeof(out->cpus));
-}
-
-int gw_node_parse(const char *text, struct gw_node_options *out, size_t *at)
-{
-	struct node_spec spec;
-	size_t where;
-	int err = node_parse(text, &spec, at ? at : &where);
-
-	if (!err)
-		spec_public(&spec, out);
-	return err;
-}
-
-int gw_host_node(int host)
-{
-	return host_check(host);
-}
-
-int gw_node_add(struct gw_engine *e, const struct gw_node_options *opt)
-{
-	struct node_spec spec = { .host = opt->host, .bytes = opt->bytes, .distance = opt->distance,
-				  .weight = opt->weight };
-
-	if (opt->size < sizeof(*opt) || opt->kind != GW_NODE_RAM || opt->distance > 255 || opt->weight > 255 ||
-	    !memchr(opt->name, 0, sizeof(opt->name)))
-		return -EINVAL;
-	memcpy(spec.name, opt->name, sizeof(spec.name));
-	memcpy(spec.cpus, opt->cpus, sizeof(spec.cpus));
-	return node_add(&e->nodes, &spec);
-}
-
-int gw_node_count(struct gw_engine *e)
-{
-	return (int)__atomic_load_n(&e->nodes.nr, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t free_frames(struct gw_engine *e, int host)
-{
-	uint64_t bytes = 0;
-
-	for (uint32_t i = 0; i < e->nodes.nr_arenas; i++)
-		if (e->nodes.arena[i].host == host)
-			bytes += arena_free(&e->nodes.arena[i]);
-	return bytes / GW_PAGE_SIZE;
-}
-
-int gw_node_get(struct gw_engine *e, int node, struct gw_node_info *out)
-{
-	struct node *n;
-
-	if (node < 0 || node >= gw_node_count(e))
-		return -ENODEV;
-	n = &e->nodes.node[node];
-	spec_public(&n->spec, &out->opt);
-	out->pages = n->pages;
-	out->in = n->in;
-	out->out = n->out;
-	out->hit = n->hit;
-	out->miss = n->miss;
-	out->foreign = n->foreign;
-	out->interleave_hit = n->interleave_hit;
-	out->local = n->local;
-	out->other = n->other;
-	out->free_frames = free_frames(e, n->spec.host);
-	return 0;
-}
-
-int gw_node_of_cpu(struct gw_engine *e, int cpu)
-{
-	return node_of_cpu(&e->nodes, cpu);
-}
-
-int gw_node_distance(struct gw_engine *e, int from, int to)
-{
-	return node_distance(&e->nodes, from, to);
-}
-
-uint64_t gw_node_bytes(struct gw_engine *e, int node)
-{
-	return node < 0 || node >= gw_node_count(e) ? 0 : node_bytes(&e->nodes, node);
-}
-
-int gw_nodes_parse(const char *list, int nr_nodes, gw_nodemask *out)
-{
-	return nodelist_parse(list, nr_nodes, out);
 }
 
 /* ---- ranges ---- */
@@ -467,6 +392,10 @@ int gw_stats(struct gw_engine *e, struct gw_stats *out)
 		out->arena_bytes += arena_free(&e->nodes.arena[i]);
 	out->faults_waited = m->faults_waited;
 	out->faults_filled = m->faults_filled;
+	out->faults_fetched = m->faults_fetched;
+	out->pages_away = e->mm.pt.away;
+	out->pages_demoted = m->demoted;
+	out->pages_promoted = m->promoted;
 	out->events_unmap = m->events[MMU_EV_UNMAP];
 	out->events_remove = m->events[MMU_EV_REMOVE];
 	out->events_remap = m->events[MMU_EV_REMAP];

@@ -177,6 +177,56 @@ static void on_events(struct gw_engine *e, uint32_t events, void *arg)
 	mm_drain_events(&e->mm);
 }
 
+/* ---- a forked child that is to take over what is away ---- */
+
+#define HEIR_LOOK_NS 20000ULL
+#define HEIR_MOST_NS 1000000000ULL	/* then it gets everything at once: it may be stopped, or have no engine */
+
+static void heir_over(struct gw_engine *e)
+{
+	int fd = e->mm.heir;
+
+	if (e->heir_watched)
+		gw_unwatch(e, fd);
+	e->heir_watched = false;
+	e->mm.mmu->ops->close_child(e->mm.mmu, fd);
+	__atomic_store_n(&e->mm.heir, -1, __ATOMIC_RELEASE);
+}
+
+static void on_heir(struct gw_engine *e, uint32_t events, void *arg)
+{
+	(void)events;
+	(void)arg;
+	if (heir_serve(&e->mm))
+		heir_over(e);
+}
+
+static void heir_watch(struct gw_engine *e)
+{
+	if (e->mm.heir >= 0 && !e->heir_watched)
+		e->heir_watched = !gw_watch(e, e->mm.heir, EPOLLIN, on_heir, NULL);
+}
+
+static int heir_give_all(struct gw_engine *e, void *arg)
+{
+	(void)arg;
+	if (e->mm.heir < 0)
+		return 0;
+	away_bequeath(&e->mm, e->mm.heir);
+	heir_over(e);
+	return 0;
+}
+
+void heir_wait(struct gw_engine *e)
+{
+	uint64_t until = clock_ns() + HEIR_MOST_NS;
+
+	while (__atomic_load_n(&e->mm.heir, __ATOMIC_ACQUIRE) >= 0 && clock_ns() < until)
+		sleep_ns(HEIR_LOOK_NS);
+	if (__atomic_load_n(&e->mm.heir, __ATOMIC_ACQUIRE) >= 0)
+		gw_call(e, heir_give_all, NULL);
+}
+
 /* ---- the loop ---- */
 
 static int until_tick(struct gw_engine *e)
@@ -232,6 +282,7 @@ static void service_once(struct gw_engine *e)
 		e->tick_due = clock_ns() + e->tick_ms * 1000000ULL;
 		e->tick_fn(e, e->tick_arg);
 	}
+	heir_watch(e);
 	service_stock(e);
 	service_hurry(e);
 }
@@ -273,7 +324,7 @@ static int service_main(void *arg)
 	int err = service_open(e);
 
 	if (!err && again)
-		mm_fork_child(&e->mm, e->mmu);
+		err = mm_fork_child(&e->mm, e->mmu);
 	e->mm.mmu = e->mmu;
 	e->service.tid = (uint32_t)sys0(SYS_gettid);
 	service_ready(e, err);
@@ -295,7 +346,7 @@ int service_start(struct gw_engine *e)
 	e->post_lock = LOCK_INIT(RANK_POST);
 	e->nr_posts = 0;
 	e->stopping = false;
-	e->hurried = false;
+	e->hurried = e->heir_watched = false;
 	e->tick_ms = 0;
 	e->stock_due = 0;
 	e->ready = 1;

@@ -400,7 +400,9 @@ int program_engine(char *buf, size_t len);
 
 /* ---------------------------------------------------------------- specs.c ---- */
 
-#define SPEC_FORM "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]"
+#define SPEC_FORM                                                                    \
+	"ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1], "   \
+	"zram[,size=1G][,alg=lz4|zstd][,dedup=1] or file,path=/x[,size=1G]"
 #define SPECS_MAX 16384
 
 /*

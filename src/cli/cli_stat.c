@@ -19,6 +19,10 @@ struct counter {
 static const struct counter counters[] = {
 	COUNTER(faults_waited, "faults that waited for a page in flight"),
 	COUNTER(faults_filled, "first touches served by the engine"),
+	COUNTER(faults_fetched, "touches that brought back a page"),
+	COUNTER(pages_away, "pages on far nodes"),
+	COUNTER(pages_demoted, "pages that went to far nodes"),
+	COUNTER(pages_promoted, "pages that came back from them"),
 	COUNTER(events_unmap, "munmap events"),
 	COUNTER(events_remove, "madvise events"),
 	COUNTER(events_remap, "mremap events"),
