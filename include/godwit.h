@@ -450,6 +450,12 @@ struct gw_stats {
 	uint64_t faults_fetched;	/* touches of pages on far nodes, which brought them back */
 	uint64_t pages_away;		/* on far nodes now */
 	uint64_t pages_demoted, pages_promoted;	/* to far nodes, and back, for whatever cause */
+	uint64_t pages_cached;		/* in the migration cache: unmapped, not copied */
+	uint64_t rescued;		/* pages there that were in use, and came back from it */
+	uint64_t lazy_moved;		/* pages that moved when they were touched */
+	uint64_t refaults;		/* pages promoted so soon that they should have stayed */
+	uint64_t reclaims;		/* runs of the reclaimer */
+	uint64_t stalls_reclaim;	/* pages that a touch had to send away first: the limit was reached */
 	uint64_t events_unmap, events_remove, events_remap, events_fork;
 	uint64_t pages_moved[GW_MAX_NODES][GW_MAX_NODES];	/* [from][to], 4 KiB pages */
 	uint64_t failed[GW_ERRNO_MAX];

@@ -91,6 +91,8 @@ struct gw_engine {
 	int start_error;
 	bool stopping;
 	bool heir_watched;		/* service thread only */
+	struct thread reclaimer;
+	uint32_t reclaimer_stop;	/* a futex */
 	bool hurried;			/* service thread only */
 	uint32_t tick_ms;
 	uint64_t tick_due;
@@ -123,6 +125,12 @@ void heir_wait(struct gw_engine *e);
 /* Start the service thread and wait until it serves. In a forked child it keeps the books of the parent. */
 int service_start(struct gw_engine *e);
 void service_stop(struct gw_engine *e);
+
+/* ---- reclaimer.c ---- */
+
+/* On the service thread; where no node has a limit nothing happens. */
+int reclaimer_start(struct gw_engine *e);
+void reclaimer_stop(struct gw_engine *e);
 
 /* ---- job.c ---- */
 

@@ -245,6 +245,7 @@ int gw_stop(struct gw_engine *e)
 
 	if (!e || (e != engine_self() && e != retired))
 		return -EINVAL;
+	reclaimer_stop(e);
 	err = everything_back(e);
 	if (err)
 		return err;
@@ -396,6 +397,12 @@ int gw_stats(struct gw_engine *e, struct gw_stats *out)
 	out->pages_away = e->mm.pt.away;
 	out->pages_demoted = m->demoted;
 	out->pages_promoted = m->promoted;
+	out->pages_cached = e->mm.pt.cached;
+	out->rescued = m->rescued;
+	out->lazy_moved = m->lazy_moved;
+	out->refaults = m->refaults;
+	out->reclaims = m->reclaims;
+	out->stalls_reclaim = m->stalls_reclaim;
 	out->events_unmap = m->events[MMU_EV_UNMAP];
 	out->events_remove = m->events[MMU_EV_REMOVE];
 	out->events_remap = m->events[MMU_EV_REMAP];

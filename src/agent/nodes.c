@@ -65,7 +65,7 @@ static int far_add(struct gw_engine *e, void *arg)
 	e->mm.far[id] = far;
 	a->id = node_add(&e->nodes, a->spec);
 	if (a->id >= 0)
-		return 0;
+		return reclaimer_start(e);
 	e->mm.far[id] = NULL;
 	far_close(far);
 	return a->id;

@@ -326,6 +326,10 @@ static int service_main(void *arg)
 	if (!err && again)
 		err = mm_fork_child(&e->mm, e->mmu);
 	e->mm.mmu = e->mmu;
+	if (!err && again) {
+		e->reclaimer.tid = 0;
+		reclaimer_start(e);
+	}
 	e->service.tid = (uint32_t)sys0(SYS_gettid);
 	service_ready(e, err);
 	while (!err && !e->stopping)

@@ -43,8 +43,9 @@ void page_leave(struct mm *mm, struct page *page)
 		mm->pt.present -= page_nr(page);
 	else
 		mm->pt.away--;
+	mm->pt.cached -= page->flags & PG_AWAY && !node_far(mm->nodes, page->node);
 	node_uncharge(mm->nodes, page->node, page_nr(page));
-	page->flags &= (uint16_t) ~(PG_PRESENT | PG_MIGRATION | PG_SWAPPED | PG_AWAY | PG_LEFT);
+	page->flags &= (uint16_t) ~(PG_PRESENT | PG_MIGRATION | PG_SWAPPED | PG_AWAY | PG_LEFT | PG_LAZY);
 	page->refs--;
 	if (!(page->flags & PG_ISOLATED)) {
 		page->flags &= (uint16_t)~PG_HUGE;
@@ -56,7 +57,7 @@ void page_leave(struct mm *mm, struct page *page)
 void page_gone(struct mm *mm, struct page *page)
 {
 	if (page->flags & PG_AWAY && !(page->flags & PG_LOCKED))
-		far_drop(mm->far[page->node], &page->home, 1);
+		away_release(mm, page->node, page->home);
 	page_leave(mm, page);
 }
 

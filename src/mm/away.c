@@ -18,46 +18,106 @@
 
 #define INSTALL_TRIES 64U
 
-void page_back(struct mm *mm, struct page *page, int node)
+/* ---- one page ---- */
+
+static bool is_cached(const struct mm *mm, const struct page *page)
 {
-	uint32_t home = page->home;
+	return page->flags & PG_AWAY && !node_far(mm->nodes, page->node);
+}
+
+/* stale: what it was is still there, and nobody's. */
+static void release(struct mm *mm, int node, uint32_t home, bool stale)
+{
+	if (node_far(mm->nodes, node))
+		far_drop(mm->far[node], &home, 1);
+	else
+		cache_give(mm, home, stale);
+}
+
+void away_release(struct mm *mm, int node, uint32_t home)
+{
+	release(mm, node, home, true);
+}
+
+/* Where its content can be read: in its slot, or fetched to buf. NULL: *err says why it cannot be had. */
+static const void *content(struct mm *mm, const struct page *page, void *buf, int *err)
+{
+	if (is_cached(mm, page))
+		return (const void *)cache_slot(mm, page->home);
+	*err = far_get(mm->far[page->node], page->home, buf);
+	return *err ? NULL : buf;
+}
+
+/* Books only: where it was before is for the caller to release. */
+static void page_arrived(struct mm *mm, struct page *page, int node)
+{
 	int from = page->node;
 	bool listed = page->flags & PG_LRU;
 
 	BUG_ON(!(page->flags & PG_AWAY));
 	if (listed)
 		lru_del(mm, page);
-	page->flags = (uint16_t)((page->flags & ~(PG_AWAY | PG_LEFT)) | PG_PRESENT);
-	page->home = 0;
-	page->node = (uint8_t)node;
+	mm->pt.cached -= is_cached(mm, page);
 	mm->pt.away--;
 	mm->pt.present++;
+	page->flags = (uint16_t)((page->flags & ~(PG_AWAY | PG_LEFT | PG_LAZY)) | PG_PRESENT);
+	page->home = 0;
+	page->want = 0;
+	page->node = (uint8_t)node;
 	node_uncharge(mm->nodes, from, 1);
 	node_charge_force(mm->nodes, node, 1);
 	if (listed)
 		lru_add(mm, page);
-	far_drop(mm->far[from], &home, 1);
+	if (from == node)
+		return;
+	mm->stats.moved[from][node]++;
+	mm->nodes->node[from].out++;
+	mm->nodes->node[node].in++;
 }
 
-void page_stored(struct mm *mm, struct page *page, int node, uint32_t home)
+void page_back(struct mm *mm, struct page *page, int node)
 {
-	BUG_ON(!(page->flags & PG_PRESENT) || page->flags & (PG_HUGE | PG_LRU | PG_AWAY));
+	uint32_t home = page->home;
+	int from = page->node;
+
+	page_arrived(mm, page, node);
+	release(mm, from, home, true);
+}
+
+static void leave_address(struct mm *mm, struct page *page, int node, uint32_t home)
+{
+	bool listed = page->flags & PG_LRU;
+
+	BUG_ON(!(page->flags & PG_PRESENT) || page->flags & (PG_HUGE | PG_AWAY));
+	if (listed)
+		lru_del(mm, page);
 	page->flags = (uint16_t)((page->flags & ~(PG_PRESENT | PG_SWAPPED | PG_FRESH)) | PG_AWAY);
 	page->node = (uint8_t)node;
 	page->home = home;
 	mm->pt.present--;
 	mm->pt.away++;
+	mm->pt.cached += is_cached(mm, page);
+	if (listed)
+		lru_add(mm, page);
+}
+
+void page_stored(struct mm *mm, struct page *page, int node, uint32_t home)
+{
+	BUG_ON(page->flags & PG_LRU);
+	leave_address(mm, page, node, home);
+}
+
+void page_cached(struct mm *mm, struct page *page, uint32_t slot)
+{
+	leave_address(mm, page, page->node, slot);
 }
 
 struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t home)
 {
 	struct page *page = page_enter(mm, addr, node, 0);
 
-	if (!page)
-		return NULL;
-	lru_del(mm, page);
-	page_stored(mm, page, node, home);
-	lru_add(mm, page);
+	if (page)
+		leave_address(mm, page, node, home);
 	return page;
 }
 
@@ -76,14 +136,6 @@ static void away_lost(struct mm *mm, struct page *page, int err)
 		page_gone(mm, page);
 }
 
-/* Where a touched page comes to. */
-static int away_node(struct mm *mm, const struct mmu_event *ev)
-{
-	struct toucher who = toucher_of(mm, ev->tid, ev->tid && mm->nodes->nr > 2 ? thread_cpu(ev->tid) : -1);
-
-	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
-}
-
 struct page *away_at(struct mm *mm, uint64_t addr)
 {
 	struct page *page;
@@ -95,69 +147,139 @@ struct page *away_at(struct mm *mm, uint64_t addr)
 	return page && page->flags & PG_AWAY && !(page->flags & PG_LEFT) ? page : NULL;
 }
 
+/* ---- a touch ---- */
+
+/*
+ * Where a touched page comes to: from the cache to where it is wanted, the toucher's node if that was said, else back
+ * to its own; from a far node to where policy has it.
+ */
+static int away_node(struct mm *mm, const struct page *page, const struct mmu_event *ev)
+{
+	struct toucher who;
+
+	if (mm->forking)
+		return is_cached(mm, page) ? page->node : 0;
+	if (page->flags & PG_LAZY && page->want < NODE_MAX)
+		return page->want;
+	if (is_cached(mm, page) && !(page->flags & PG_LAZY))
+		return page->node;
+	who = toucher_of(mm, ev->tid, ev->tid && nodes_direct(mm->nodes) != 1 ? thread_cpu(ev->tid) : -1);
+	if (page->flags & PG_LAZY)
+		return who.local;
+	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
+}
+
+/*
+ * To its address: the frame itself where it may stay the same, else a copy. 0, or why not. *moved: nothing is left
+ * where it was.
+ */
+static int arrive(struct mm *mm, const struct page *page, uint64_t addr, int node, const void *from, bool *moved)
+{
+	int err = -EBUSY;
+
+	*moved = false;
+	if (is_cached(mm, page) && !mm->forking && node_same_frames(mm->nodes, page->node, node)) {
+		err = mm->mmu->ops->move(mm->mmu, addr, (uint64_t)from, PAGE_SIZE_, true).err;
+		*moved = !err;
+	}
+	/* shared since a fork, or its mapping has changed its attributes */
+	if (err == -EBUSY || err == -EINVAL) {
+		host_near(mm, node);
+		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)from);
+	}
+	return err == -EEXIST ? 0 : err;
+}
+
+static void count_arrival(struct mm *mm, const struct page *page, int node)
+{
+	mm->stats.faults_fetched++;
+	if (!is_cached(mm, page))
+		mm->stats.promoted++;
+	else if (!(page->flags & PG_LAZY))
+		mm->stats.rescued++;
+	else if (node != page->node)
+		mm->stats.lazy_moved++;
+}
+
 void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 {
-	int err, node;
+	uint32_t home = page->home;
+	int err = 0, node, from = page->node;
+	const void *what;
+	bool moved;
 
 	if (page->flags & PG_LOCKED) {
 		mm->stats.faults_waited++; /* a request has it in its hands, and wakes */
 		return;
 	}
-	err = far_get(mm->far[page->node], page->home, mm->fault_page);
-	if (err) {
+	what = content(mm, page, mm->fault_page, &err);
+	if (!what) {
 		away_lost(mm, page, err);
 		return;
 	}
-	node = mm->forking ? 0 : away_node(mm, ev);
-	host_near(mm, node);
-	err = mm->mmu->ops->copy_in(mm->mmu, ev->addr, (uint64_t)mm->fault_page);
+	node = away_node(mm, page, ev);
+	err = arrive(mm, page, ev->addr, node, what, &moved);
 	if (err) {
 		/* an event is unread, or there is no memory just now: let it fault again */
 		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
-		if (err != -EEXIST)
-			return;
+		return;
 	}
-	mm->stats.promoted++;
-	mm->stats.faults_fetched++;
-	if (!mm->forking)
-		page_back(mm, page, node);
+	count_arrival(mm, page, node);
+	if (mm->forking)
+		return;
+	reclaim_seen(mm, page);
+	page_arrived(mm, page, node);
+	release(mm, from, home, !moved);
 }
 
 /* ---- by request ---- */
 
 /* The content is in the caller's hands. 0, or why the page is not at its address. mm->lock held. */
-static int install(struct mm *mm, struct page *page, const void *content)
+static int install(struct mm *mm, struct page *page, int node, const void *what, bool *moved)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 	int err = -EAGAIN;
 
 	for (uint32_t i = 0; i < INSTALL_TRIES && err == -EAGAIN && page->flags & PG_AWAY; i++) {
-		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)content);
+		err = arrive(mm, page, addr, node, what, moved);
 		if (err == -EAGAIN)
 			mm_drain_events_locked(mm);
 	}
 	if (!(page->flags & PG_AWAY))
 		return -ENOENT;
 	/* the mapping is being changed, and its event comes */
-	return err == -EEXIST ? 0 : err == -ENOENT || err == -EINVAL || err == -ESRCH ? -EAGAIN : err;
+	return err == -ENOENT || err == -EINVAL || err == -ESRCH ? -EAGAIN : err;
+}
+
+static const void *fetched(const struct mm *mm, const struct fetch *f, uint32_t i)
+{
+	return f->cached ? (const void *)cache_slot(mm, f->home[i]) : mm->fetch_pages + i * PAGE_SIZE_;
+}
+
+/* Pages that lie one after another and can be put in one go. */
+static uint32_t run_to_put(const struct mm *mm, const struct fetch *f, uint32_t at)
+{
+	uint32_t n = 0;
+
+	while (at + n < f->nr && !f->err[at + n] &&
+	       (const uint8_t *)fetched(mm, f, at + n) == (const uint8_t *)fetched(mm, f, at) + n * PAGE_SIZE_)
+		n++;
+	return n;
 }
 
 void fetch_contents(struct mm *mm, struct fetch *f)
 {
 	int err = 0;
-	uint32_t kept = 0;
 
-	far_get_many(mm->far[f->source], f->home, f->nr, mm->fetch_pages, f->err);
-	if (!f->to_far)
-		return;
-	for (uint32_t at = 0; at < f->nr; at += kept + 1) {
-		uint32_t n = 0;
+	if (!f->cached)
+		far_get_many(mm->far[f->source], f->home, f->nr, mm->fetch_pages, f->err);
+	for (uint32_t at = 0; f->to_far && at < f->nr;) {
+		uint32_t n = run_to_put(mm, f, at),
+			 kept = n ? far_put(mm->far[f->dest[at]], fetched(mm, f, at), n, &f->new_home[at], &err) : 0;
 
-		while (at + n < f->nr && !f->err[at + n])
-			n++;
-		kept = n ? far_put(mm->far[f->dest[at]], mm->fetch_pages + at * PAGE_SIZE_, n, &f->new_home[at], &err) : 0;
 		if (kept < n)
 			f->err[at + kept] = err;
+		at += kept + (kept < n || !n);
 	}
 }
 
@@ -166,23 +288,30 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 	struct page *page = f->page[i];
 	uint64_t addr = page_addr(&mm->pt, page);
 	int err = f->err[i];
+	bool moved = false;
 
 	if (page->flags & PG_AWAY && !err && !f->to_far)
-		err = install(mm, page, mm->fetch_pages + i * PAGE_SIZE_);
+		err = install(mm, page, f->dest[i], fetched(mm, f, i), &moved);
 	page->flags &= (uint16_t) ~PG_LOCKED;
 	if (!(page->flags & PG_AWAY)) { /* who holds the lock has to drop it */
-		far_drop(mm->far[f->source], &f->home[i], 1);
+		release(mm, f->source, f->home[i], !moved);
 		if (f->to_far && f->new_home[i])
 			far_drop(mm->far[f->dest[i]], &f->new_home[i], 1);
 		err = -ENOENT;
 	} else if (!err && f->to_far) {
-		far_drop(mm->far[f->source], &f->home[i], 1);
+		release(mm, f->source, f->home[i], true);
+		mm->pt.cached -= f->cached;
+		mm->stats.demoted += f->cached;
 		page->home = f->new_home[i];
+		page->node = f->dest[i];
+		page->flags &= (uint16_t) ~PG_LAZY;
+		node_uncharge(mm->nodes, f->source, 1);
 	} else if (!err) {
-		page_back(mm, page, f->dest[i]);
+		mm->stats.promoted += !f->cached;
 		node_uncharge(mm->nodes, f->dest[i], 1); /* it was charged when it was chosen */
-		mm->stats.promoted++;
-	} else if (err == -EBADMSG || (err == -EIO && !f->to_far)) {
+		page_arrived(mm, page, f->dest[i]);
+		release(mm, f->source, f->home[i], !moved);
+	} else if (!f->cached && (err == -EBADMSG || (err == -EIO && !f->to_far))) {
 		away_lost(mm, page, err);
 	}
 	if (err || f->to_far)
@@ -190,41 +319,54 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 	return err;
 }
 
+/* ---- with its mapping ---- */
+
 /* Of a page that has no entry in the books, or finds none free: then it is brought in at once. */
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home)
 {
-	struct page *there = page_find(&mm->pt, addr);
-	int err;
+	struct page *there = page_find(&mm->pt, addr), at = { .flags = PG_AWAY, .node = (uint8_t)node, .home = home };
+	const void *what;
+	int err = 0;
 
 	if (!(there && there->refs) && page_enter_away(mm, addr, node, home))
 		return;
-	err = far_get(mm->far[node], home, mm->fault_page);
-	if (!err)
-		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)mm->fault_page);
+	what = content(mm, &at, mm->fault_page, &err);
+	if (what)
+		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)what);
 	if (err && err != -EEXIST && !mm->mmu->ops->poison(mm->mmu, addr))
 		mm->stats.poisoned++;
-	far_drop(mm->far[node], &home, 1);
+	release(mm, node, home, true);
 }
 
-/* ---- with its mapping ---- */
-
-/* One that a request has in its hands: that finds it gone, and drops what it was; so it gets a copy of its own. */
+/*
+ * One that a request has in its hands: that finds it gone, and drops what it was; so the page is brought in where it
+ * is now.
+ */
 void away_follow(struct mm *mm, struct page *page, uint64_t to)
 {
-	uint32_t home = page->home, own;
+	uint32_t home = page->home;
 	int node = page->node, err = 0;
+	const void *what;
 
 	if (!(page->flags & PG_LOCKED)) {
+		uint16_t lazy = page->flags & PG_LAZY;
+		uint8_t want = page->want;
+
 		page_leave(mm, page);
 		page_keep(mm, to, node, home);
+		page = away_at(mm, to);
+		if (page) {
+			page->flags |= lazy;
+			page->want = want;
+		}
 		return;
 	}
-	err = far_get(mm->far[node], home, mm->fault_page);
-	page_gone(mm, page);
-	if (!err && far_put(mm->far[node], mm->fault_page, 1, &own, &err))
-		page_keep(mm, to, node, own);
-	else if (err && !mm->mmu->ops->poison(mm->mmu, to))
+	what = content(mm, page, mm->fault_page, &err);
+	if (what)
+		err = mm->mmu->ops->copy_in(mm->mmu, to, (uint64_t)what);
+	if (err && err != -EEXIST && !mm->mmu->ops->poison(mm->mmu, to))
 		mm->stats.poisoned++;
+	page_gone(mm, page);
 }
 
 /* ---- around a fork ---- */
@@ -318,13 +460,17 @@ bool away_next(struct mm *mm, uint64_t *start, uint64_t end)
 /* The content that belongs to a child's address goes there; what is not away was never touched. */
 static void heir_fill(struct mm *mm, int child, struct page *page, uint64_t addr)
 {
-	if (page && far_get(mm->far[page->node], page->home, mm->fault_page)) {
-		mm->mmu->ops->poison_child(mm->mmu, child, addr);
-		return;
-	}
+	const void *what = mm->fault_page;
+	int err;
+
 	if (!page)
 		memset(mm->fault_page, 0, PAGE_SIZE_);
-	mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)mm->fault_page);
+	else
+		what = content(mm, page, mm->fault_page, &err);
+	if (what)
+		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)what);
+	else
+		mm->mmu->ops->poison_child(mm->mmu, child, addr);
 }
 
 void away_bequeath(struct mm *mm, int child)

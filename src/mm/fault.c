@@ -53,6 +53,8 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 		mm->stats.faults_waited++;
 		return;
 	}
+	if (mm->reclaim.over)
+		reclaim_direct(mm);
 	away = mm->pt.away ? away_at(mm, ev->addr) : NULL;
 	if (away) {
 		away_fault(mm, away, ev);

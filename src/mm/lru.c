@@ -41,18 +41,24 @@ struct page *list_pop(struct pgtable *pt, struct page_list *list)
 	return page;
 }
 
+/* Those in the migration cache have a list of their own. */
+static struct page_list *lru_of(struct mm *mm, const struct page *page)
+{
+	return page->flags & PG_AWAY && !node_far(mm->nodes, page->node) ? &mm->languish : &mm->lru[page->node];
+}
+
 void lru_add(struct mm *mm, struct page *page)
 {
 	BUG_ON(page->flags & PG_LRU);
 	page->flags |= PG_LRU;
-	list_add_tail(&mm->pt, &mm->lru[page->node], page);
+	list_add_tail(&mm->pt, lru_of(mm, page), page);
 }
 
 void lru_del(struct mm *mm, struct page *page)
 {
 	BUG_ON(!(page->flags & PG_LRU));
 	page->flags &= (uint16_t)~PG_LRU;
-	list_del(&mm->pt, &mm->lru[page->node], page);
+	list_del(&mm->pt, lru_of(mm, page), page);
 }
 
 int isolate_lru_page(struct mm *mm, struct page *page, struct page_list *list)

@@ -57,15 +57,20 @@ static void page_vanished(struct mm *mm, struct page *page, struct request *rq)
 	putback_lru_page(mm, page);
 }
 
+static void count_way(struct mm *mm, int from, int to, uint32_t nr)
+{
+	mm->stats.moved[from][to] += nr;
+	mm->nodes->node[from].out += nr;
+	mm->nodes->node[to].in += nr;
+}
+
 static void count_moved(struct mm *mm, int from, int to, uint32_t nr, struct request *rq)
 {
 	rq->progress->moved += nr;
 	rq->progress->done += nr;
 	rq->progress->huge += nr == LEAF_PAGES ? nr : 0;
-	mm->stats.moved[from][to] += nr;
 	mm->stats.by_reason[rq->reason] += nr;
-	mm->nodes->node[from].out += nr;
-	mm->nodes->node[to].in += nr;
+	count_way(mm, from, to, nr);
 }
 
 /* move_mapping: the page is charged to its new node from here on. */
@@ -96,12 +101,6 @@ int may_move(struct mm *mm, const struct page *page)
 	return excluded_at(mm, addr, addr + page_bytes(page));
 }
 
-static bool same_frames(const struct mm *mm, int a, int b)
-{
-	return a == b || (!node_far(mm->nodes, a) && !node_far(mm->nodes, b) &&
-			  mm->nodes->node[a].spec.host == mm->nodes->node[b].spec.host);
-}
-
 /* May this page share the batch's slots and window? */
 static bool fits_batch(const struct mm *mm, const struct batch *b, const struct page *page, const struct span *span)
 {
@@ -110,7 +109,7 @@ static bool fits_batch(const struct mm *mm, const struct batch *b, const struct 
 	if (addr < span->start || addr + page_bytes(page) > span->end || page->flags & PG_AWAY)
 		return false;
 	return !b->want ||
-	       (page_bytes(page) == PAGE_SIZE_ && b->unit == PAGE_SIZE_ && same_frames(mm, page->node, b->source));
+	       (page_bytes(page) == PAGE_SIZE_ && b->unit == PAGE_SIZE_ && node_same_frames(mm->nodes, page->node, b->source));
 }
 
 /* 0, or -E2BIG: not with the pages chosen so far. Any other error is the page's own. */
@@ -128,7 +127,7 @@ static int batch_take(struct mm *mm, struct page *page, const struct span *windo
 	dest = get_new_page(mm, page, private);
 	if (dest < 0)
 		return dest;
-	if (b->want && !same_frames(mm, dest, b->dest[0])) {
+	if (b->want && !node_same_frames(mm->nodes, dest, b->dest[0])) {
 		node_uncharge(mm->nodes, dest, page_nr(page));
 		return -E2BIG;
 	}
@@ -355,7 +354,8 @@ static void learn(struct mm *mm, struct request *rq, enum form form, bool huge, 
 /* False: not with those chosen so far. */
 static bool fetch_take(struct mm *mm, struct pass *pass, struct fetch *f, struct page *page)
 {
-	int dest = f->nr && page->node != f->source ? -E2BIG : may_move(mm, page);
+	bool cached = !node_far(mm->nodes, page->node);
+	int dest = f->nr && (page->node != f->source || cached != f->cached) ? -E2BIG : may_move(mm, page);
 
 	if (!dest)
 		dest = pass->get_new_page(mm, page, pass->private);
@@ -374,6 +374,7 @@ static bool fetch_take(struct mm *mm, struct pass *pass, struct fetch *f, struct
 	page->flags |= PG_LOCKED;
 	f->source = page->node;
 	f->to_far = node_far(mm->nodes, dest);
+	f->cached = cached;
 	f->page[f->nr] = page;
 	f->home[f->nr] = page->home;
 	f->new_home[f->nr] = 0;
@@ -393,12 +394,12 @@ static void fetch_result(struct mm *mm, struct pass *pass, struct fetch *f, uint
 		page_refused(mm, page, err, &pass->later, pass->rq);
 		return;
 	}
-	if (f->to_far) {
-		node_uncharge(mm->nodes, page->node, 1);
-		page->node = f->dest[i];
-	}
 	page->err = page->want = 0;
-	count_moved(mm, f->source, f->dest[i], 1, pass->rq);
+	pass->rq->progress->moved++;
+	pass->rq->progress->done++;
+	mm->stats.by_reason[pass->rq->reason]++;
+	if (f->to_far) /* else it was counted when it arrived */
+		count_way(mm, f->source, f->dest[i], 1);
 	putback_lru_page(mm, page);
 }
 
@@ -473,7 +474,7 @@ static void pace(struct request *rq)
 }
 
 /* A fork, a pin, a new thread may be waiting: they go before the next batch. */
-static void books_yield(struct mm *mm)
+void books_yield(struct mm *mm)
 {
 	if (lock_release(&mm->migrate))
 		sleep_ns(YIELD_NS);
@@ -517,7 +518,7 @@ void list_splice(struct mm *mm, struct page_list *to, struct page_list *from)
 #define HOLD_LOOK_NS 50000ULL
 
 /* mm->migrate, at a time when nobody has batches held off. */
-static void batch_turn(struct mm *mm)
+void batch_turn(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	while (__atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST)) {

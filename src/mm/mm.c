@@ -122,6 +122,7 @@ static void putback_all(struct mm *mm)
 	struct page *leaf;
 
 	memset(mm->lru, 0, sizeof(mm->lru));
+	mm->languish = mm->leaving = (struct page_list){ 0 };
 	while ((leaf = leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_))) {
 		uint32_t nr = leaf->flags & PG_HUGE ? 1 : LEAF_PAGES;
 
@@ -130,7 +131,7 @@ static void putback_all(struct mm *mm)
 			struct page *page = &leaf[i];
 			bool last = i == nr - 1;
 
-			page->flags &= PG_PRESENT | PG_HUGE | PG_SWAPPED | PG_AWAY | PG_LEFT;
+			page->flags &= PG_PRESENT | PG_HUGE | PG_SWAPPED | PG_AWAY | PG_LEFT | PG_LAZY;
 			if (page->flags & (PG_PRESENT | PG_AWAY)) {
 				page->refs = 1;
 				lru_add(mm, page);
@@ -163,7 +164,7 @@ static int away_inherit(struct mm *mm)
 		return 0;
 	(void)*(volatile uint8_t *)mm->doorbell;
 	sys3(SYS_madvise, mm->doorbell, PAGE_SIZE_, MADV_DONTNEED);
-	if (kept_track_again(mm)) {
+	if (kept_track_again(mm) || cache_track_again(mm)) {
 		base_log("a forked child could not have back what is away: it ends", "");
 		sys2(SYS_kill, sys0(SYS_getpid), SIGKILL);
 	}
@@ -188,5 +189,6 @@ int mm_fork_child(struct mm *mm, struct mmu *mmu)
 	memset(&mm->stats, 0, sizeof(mm->stats));
 	mm->heir = -1;
 	mm->fetch.nr = 0;
+	mm->reclaim = (struct reclaim){ .evicted = mm->reclaim.evicted };
 	return away_inherit(mm);
 }

@@ -142,6 +142,9 @@ struct batch {
 struct mm_stats {
 	uint64_t faults_waited, faults_filled, faults_fetched;
 	uint64_t demoted, promoted;	/* pages that left for a far node, and came from one */
+	uint64_t rescued, lazy_moved;	/* pages in the cache that were touched: in use after all; moved by that */
+	uint64_t refaults;		/* of those promoted: so soon that they should have stayed */
+	uint64_t reclaims, stalls_reclaim;	/* runs of the reclaimer; pages demoted by who touched another */
 	uint64_t events[MMU_EV_FORK + 1];
 	uint64_t moved[NODE_MAX][NODE_MAX];
 	uint64_t failed[ERRNO_MAX_];
@@ -162,6 +165,22 @@ struct kept {
 	struct kept_range range[KEPT_MAX];
 };
 
+/* The migration cache: cache.c. Protected by lock; slots change hands under it. */
+struct cache {
+	uint64_t base;
+	uint32_t slots, cursor;
+	uint32_t nr, nr_stale;
+	uint32_t low, high;	/* where stale ones are */
+	uint64_t *used, *stale;
+};
+
+struct reclaim {
+	uint64_t evicted;	/* pages, ever */
+	uint64_t again;		/* clock_ns() */
+	bool over, full;	/* the limit is reached; the far nodes are */
+	bool stop;		/* atomic */
+};
+
 /* What mremap() has carried off while the books were to stay as they are. */
 #define CARRIED_MAX 64U
 
@@ -177,7 +196,7 @@ struct fetch {
 	uint8_t dest[FAR_BATCH];
 	uint32_t nr;
 	int source;
-	bool to_far;
+	bool cached, to_far;
 };
 
 /* What one request has done; read by others while it runs (each field by itself). */
@@ -223,6 +242,10 @@ struct mm {
 	uint64_t doorbell;		/* an empty page that a child touches when it does */
 	bool any_left;			/* PG_LEFT was set; protected by lock */
 	struct batch batch;
+	struct cache cache;
+	struct page_list languish;	/* pages in it; protected by lock */
+	struct page_list leaving;	/* those on their way to a far node */
+	struct reclaim reclaim;
 	struct fetch fetch;		/* protected by migrate; its pages by lock */
 	struct hurry hurry;		/* protected by migrate */
 	bool recycle;			/* atomic */
@@ -335,6 +358,10 @@ void page_back(struct mm *mm, struct page *page, int node);
 void page_stored(struct mm *mm, struct page *page, int node, uint32_t home);
 /* One that the books do not know. NULL: no memory for them. */
 struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t home);
+/* In the cache from here on. */
+void page_cached(struct mm *mm, struct page *page, uint32_t slot);
+/* What a page that was away had is needed no longer. */
+void away_release(struct mm *mm, int node, uint32_t home);
 /* Content in a store becomes the page at addr: away, or, where the books cannot have it so, brought in. */
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* The page that is away and belongs to addr, also where a fork keeps the books from saying so; or NULL. */
@@ -372,6 +399,31 @@ bool kept_overlaps(const struct mm *mm, uint64_t start, uint64_t end);
 void kept_trim(struct mm *mm);
 /* In a forked child, whose mmu is a new one. An error: pages that are away would be lost. */
 int kept_track_again(struct mm *mm);
+
+/* ---- cache.c: mm->lock held, but where said otherwise ---- */
+
+/* With the first use. -ENOMEM. mm->lock not held. */
+int cache_ready(struct mm *mm);
+/* In a forked child. */
+int cache_track_again(struct mm *mm);
+uint64_t cache_slot(const struct mm *mm, uint32_t slot);
+/* Up to so many empty slots one after another; 0: none. */
+uint32_t cache_take(struct mm *mm, uint32_t most, uint32_t *first);
+/* Not in use any more. stale: there is a frame in it. */
+void cache_give(struct mm *mm, uint32_t slot, bool stale);
+/* Their frames go. migrate lock held, mm->lock not. */
+void cache_drop_stale(struct mm *mm);
+
+/* ---- vmscan.c ---- */
+
+/* Has a node a limit, and a far node behind it? */
+bool reclaim_needed(const struct mm *mm);
+/* Look, and reclaim as far as needed. On a thread of its own; returns milliseconds until the next look. */
+uint32_t reclaim_once(struct mm *mm);
+/* A page that was away is touched. mm->lock held. */
+void reclaim_seen(struct mm *mm, struct page *page);
+/* At the limit who takes a page has another one leave. mm->lock held. */
+void reclaim_direct(struct mm *mm);
 
 /* ---- host.c: nodes that are bound to the host's ---- */
 
@@ -427,6 +479,9 @@ void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_pag
 void migrate_over(struct mm *mm);
 /* 0, or why the page stays: -ENOENT gone, -EAGAIN about to be discarded, -EACCES opted out, -EBUSY pinned. mm->lock held. */
 int may_move(struct mm *mm, const struct page *page);
+/* mm->migrate, at a time when nobody has batches held off; and let others go first. */
+void batch_turn(struct mm *mm);
+void books_yield(struct mm *mm);
 /* Both locks, as every change of the books by a job needs: a fork, which holds the first, copies them at rest. */
 void books_acquire(struct mm *mm);
 void books_release(struct mm *mm);

@@ -26,7 +26,8 @@ enum page_flags {
 	PG_ISOLATED = 1 << 5,	/* on a list of a migration */
 	PG_SWAPPED = 1 << 6,	/* was in swap when last seen */
 	PG_FRESH = 1 << 7,	/* its first touch was answered by us: nothing that was discarded */
-	PG_AWAY = 1 << 8,	/* charged to .node, absent: .home there has its content, a touch brings it in */
+	PG_AWAY = 1 << 8,	/* charged to .node, absent: .home has its content, a touch brings it in */
+	PG_LAZY = 1 << 10,	/* with PG_AWAY: it moves to .want when it is touched; WANT_TOUCHER: to the toucher */
 	PG_LEFT = 1 << 9,	/* with PG_AWAY: discarded while a fork copied the books; it goes when that is over */
 };
 
@@ -37,6 +38,7 @@ enum page_flags {
  */
 #define WANT_UNSURE 0xff
 #define WANT_LAST_LOOK 0xf0	/* not found so far, and not looked for any more */
+#define WANT_TOUCHER 0xd0
 #define WANT_SEEN 0xe0		/* found; whose touch it was may be told after that look */
 
 static inline bool want_unsure(uint8_t want)
@@ -53,14 +55,14 @@ static inline uint8_t want_found(uint8_t want)
 /* All fields are protected by mm->lock. */
 struct page {
 	uint32_t next, prev;	/* ids, 0: none */
-	uint32_t home;		/* PG_AWAY: its number in the store of .node */
+	uint32_t home;		/* PG_AWAY: its number in the store of .node, or its slot of the migration cache */
 	uint16_t flags;		/* enum page_flags */
 	uint8_t refs;		/* 1 for the mapping, 1 for isolation */
 	uint8_t node;
 	uint8_t err;		/* why the last try failed (an errno), 0: none */
 	uint8_t want;		/* the node that move_pages() wants it on; or WANT_* */
-	uint8_t age;		/* how often it was found in use when it was its turn to leave */
-	uint8_t spare;
+	uint8_t age;		/* rounds that it stays when it is its turn to leave */
+	uint8_t spare;		/* when it left, in AGE_STEPs of what has left */
 };
 
 struct page_list {
@@ -77,6 +79,7 @@ struct pgtable {
 	uint32_t nr_leaves, max_leaves, ready_leaves;
 	uint32_t free_leaf;	/* chain of free ones through leaf_nr; 0: none */
 	uint64_t present, away;	/* 4 KiB pages */
+	uint64_t cached;	/* of those that are away: in the migration cache */
 };
 
 /* ---- pgtable.c ---- */

@@ -146,6 +146,9 @@ struct mmu_ops {
 	/* What the calling thread touches first is placed by this policy from now on; without nodes: as the host likes. */
 	int (*prefer)(struct mmu *m, const struct mmu_policy *pol);
 
+	/* Pages of anonymous memory that the process has, the engine's own among them. */
+	uint64_t (*resident)(struct mmu *m);
+
 	/* Next event: 1, or 0 when there is none. */
 	int (*read_event)(struct mmu *m, struct mmu_event *ev);
 	int (*event_fd)(struct mmu *m);

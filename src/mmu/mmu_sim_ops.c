@@ -524,6 +524,11 @@ static void op_touch(struct mmu *m, uint64_t addr)
 	mmu_sim_load(m, addr, &value);
 }
 
+static uint64_t op_resident(struct mmu *m)
+{
+	return mmu_sim_nr_frames(m);
+}
+
 static int op_poison_child(struct mmu *m, int child, uint64_t addr)
 {
 	(void)m;
@@ -588,6 +593,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.shared = op_shared,
 	.unshare = op_unshare,
 	.touch = op_touch,
+	.resident = op_resident,
 	.scan = op_scan,
 	.area = op_area,
 	.where = op_where,

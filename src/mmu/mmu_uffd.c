@@ -29,7 +29,7 @@
 struct mmu_uffd {
 	struct mmu mmu;
 	int fd;
-	int pagemap, maps;
+	int pagemap, maps, statm;
 	int pid;
 	bool can_poison, sees_forks;
 	bool wide;			/* 256-bit vectors */
@@ -53,6 +53,7 @@ static void uffd_close(struct mmu *m)
 	sys1(SYS_close, to_uffd(m)->fd);
 	sys1(SYS_close, to_uffd(m)->pagemap);
 	sys1(SYS_close, to_uffd(m)->maps);
+	sys1(SYS_close, to_uffd(m)->statm);
 }
 
 /* ---- tracking ---- */
@@ -356,6 +357,20 @@ static int uffd_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *en
 	return 0;
 }
 
+static uint64_t uffd_resident(struct mmu *m)
+{
+	char text[128];
+	const char *s = text;
+	uint64_t size, resident, shared;
+	long got = sys4(SYS_pread64, to_uffd(m)->statm, text, sizeof(text) - 1, 0);
+
+	text[got > 0 ? got : 0] = '\0';
+	if (!str_u64(&s, 10, &size) || *s++ != ' ' || !str_u64(&s, 10, &resident) || *s++ != ' ' ||
+	    !str_u64(&s, 10, &shared))
+		return 0;
+	return resident > shared ? resident - shared : 0;
+}
+
 /* ---- the host's nodes: mmu_host.c ---- */
 
 static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
@@ -472,6 +487,7 @@ static const struct mmu_ops uffd_ops = {
 	.mark = uffd_mark,
 	.marked = uffd_marked,
 	.prefer = uffd_prefer,
+	.resident = uffd_resident,
 	.read_event = uffd_read_event,
 	.event_fd = uffd_event_fd,
 };
@@ -500,9 +516,10 @@ int mmu_uffd_open(struct mmu **out, struct region *r, const struct mmu_donor *do
 	u->sees_forks = features & UFFD_FEATURE_EVENT_FORK;
 	u->pagemap = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	u->maps = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
-	if (u->pagemap < 0 || u->maps < 0) {
+	u->statm = (int)sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/statm", O_RDONLY | O_CLOEXEC, 0);
+	if (u->pagemap < 0 || u->maps < 0 || u->statm < 0) {
 		uffd_close(&u->mmu);
-		return u->pagemap < 0 ? u->pagemap : u->maps;
+		return u->pagemap < 0 ? u->pagemap : u->maps < 0 ? u->maps : u->statm;
 	}
 	*out = &u->mmu;
 	return uffd_track(&u->mmu, (uint64_t)u->probe, MMU_PAGE);

@@ -191,6 +191,12 @@ bool node_far(const struct node_table *t, int node)
 	return t->node[node].spec.kind != NODE_RAM;
 }
 
+bool node_same_frames(const struct node_table *t, int a, int b)
+{
+	return a == b ||
+	       (!node_far(t, a) && !node_far(t, b) && t->node[a].spec.host == t->node[b].spec.host);
+}
+
 uint64_t nodes_direct(const struct node_table *t)
 {
 	uint64_t mask = 0;

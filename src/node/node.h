@@ -101,6 +101,8 @@ void node_charge_force(struct node_table *t, int node, uint64_t pages);
 void node_uncharge(struct node_table *t, int node, uint64_t pages);
 bool node_any_host(const struct node_table *t);
 bool node_far(const struct node_table *t, int node);
+/* Both memory, of the same host node or of none: a page need not be copied from one to the other. */
+bool node_same_frames(const struct node_table *t, int a, int b);
 /* The mask of those that are memory. */
 uint64_t nodes_direct(const struct node_table *t);
 /* The far node that is the next behind this one by distance, which may be far itself; -1: there is none. */

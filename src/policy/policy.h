@@ -87,6 +87,24 @@ struct mpol_choice mpol_choose(const struct mempolicy *pol, const uint8_t *weigh
 /* "bind=static:0-1", as in numa_maps. */
 void mpol_text(const struct mempolicy *pol, char *buf, size_t len);
 
+/* ---- reclaim.c ---- */
+
+#define AGE_MOST 15U
+#define AGE_STEP 1024U
+
+/* Pages in use: beyond low reclaim begins, at high it ends, at min who takes more pays for it. */
+struct watermarks {
+	uint64_t min, low, high;
+};
+
+void watermarks_of(uint64_t limit, struct watermarks *w);
+/* Until the next look. */
+uint32_t reclaim_wait_ms(const struct watermarks *w, uint64_t used);
+uint8_t age_in_use(uint8_t age);
+uint8_t age_refault(uint64_t distance, uint64_t resident);
+/* How many pages of a node are to be in the migration cache, where they prove whether they are in use. */
+uint64_t cache_share(uint64_t limit);
+
 /* ---- steer.c ---- */
 
 enum form { FORM_PLAIN, FORM_TRANSACTIONAL, FORMS };

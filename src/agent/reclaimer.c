@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* The reclaimer: the thread that keeps nodes within their limits, where a far node is behind them. */
+#include "agent/agent.h"
+
+#include <errno.h>
+
+static int reclaimer_main(void *arg)
+{
+	struct gw_engine *e = arg;
+	uint32_t *stop = &e->reclaimer_stop;
+
+	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		uint32_t ms = reclaim_once(&e->mm);
+
+		futex_wait(stop, 0, ms * 1000000ULL);
+	}
+	return 0;
+}
+
+int reclaimer_start(struct gw_engine *e)
+{
+	int err;
+
+	if (e->reclaimer.tid || !reclaim_needed(&e->mm))
+		return 0;
+	if (!e->reclaimer.stack)
+		e->reclaimer.stack = region_alloc(&e->region, THREAD_STACK);
+	if (!e->reclaimer.stack)
+		return -ENOMEM;
+	e->reclaimer.fn = reclaimer_main;
+	e->reclaimer.arg = e;
+	e->reclaimer.name = "godwit-reclaim";
+	e->reclaimer_stop = 0;
+	e->mm.reclaim.stop = false;
+	err = thread_start(&e->reclaimer, false);
+	if (err)
+		e->reclaimer.tid = 0;
+	return err;
+}
+
+void reclaimer_stop(struct gw_engine *e)
+{
+	__atomic_store_n(&e->mm.reclaim.stop, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&e->reclaimer_stop, 1, __ATOMIC_RELEASE);
+	futex_wake(&e->reclaimer_stop);
+	thread_join(&e->reclaimer);
+}

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reclaim: a node of memory that has a limit sends what is cold to the far node behind it.
+ *
+ *   lru of the node        oldest first; a page with rounds left (.age) goes to the end again
+ *     | shrink_active      unmapped, into the migration cache: whoever uses it says so by a touch, and has it back at once
+ *   languishing            oldest first
+ *     | shrink_cached      stored on the far node, its frame dropped
+ *   far
+ *     | shrink_far         full: the oldest on to the next far node, by distance
+ *
+ * The reclaimer is a thread of its own that looks how much memory there is, more often the nearer the limit. Where the
+ * limit is reached who touches something pays for it (reclaim_direct).
+ */
+#include "mm/mm.h"
+
+#include <errno.h>
+
+#define SCAN_MOST 1024U		/* pages looked at for one batch */
+#define CLUSTER 16U		/* neighbours that leave together */
+#define ROUNDS_MOST 4096U
+#define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
+#define STALE_MOST 256U
+
+static bool has_limit(const struct mm *mm, uint32_t node)
+{
+	return !node_far(mm->nodes, (int)node) && mm->nodes->node[node].spec.bytes && node_behind(mm->nodes, (int)node) >= 0;
+}
+
+bool reclaim_needed(const struct mm *mm)
+{
+	for (uint32_t n = 0; n < mm->nodes->nr; n++)
+		if (has_limit(mm, n))
+			return true;
+	return false;
+}
+
+/* ---- how much ---- */
+
+/* Anonymous memory of the process without what its pages take on far nodes: the engine's own counts. */
+static uint64_t memory_used(struct mm *mm)
+{
+	uint64_t used = mm->mmu->ops->resident(mm->mmu), pool = 0;
+
+	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
+		struct far_stats s;
+
+		if (!mm->far[n] || far_kind(mm->far[n]) != FAR_ZRAM)
+			continue;
+		far_stats(mm->far[n], &s);
+		pool += s.used_bytes / PAGE_SIZE_;
+	}
+	return used > pool ? used - pool : 0;
+}
+
+/* What the books do not know is node 0's. */
+static uint64_t node_used(const struct mm *mm, uint32_t node, uint64_t used)
+{
+	uint64_t known = 0;
+
+	for (uint32_t n = 0; n < mm->nodes->nr; n++)
+		known += node_far(mm->nodes, (int)n) ? 0 : mm->nodes->node[n].pages;
+	return mm->nodes->node[node].pages + (node || used < known ? 0 : used - known) -
+	       (!node && used < known ? min_u64(known - used, mm->nodes->node[node].pages) : 0);
+}
+
+/* ---- from the cache to a far node ---- */
+
+static int charge_far(struct mm *mm, int node)
+{
+	node_charge(mm->nodes, node, 1);
+	return node;
+}
+
+/* The oldest of a list, locked, on their way to a far node. mm->lock held. */
+static void take_oldest(struct mm *mm, struct page_list *list, uint32_t nr, int to)
+{
+	struct fetch *f = &mm->fetch;
+	struct page *page;
+
+	f->nr = 0;
+	f->to_far = true;
+	while (f->nr < nr && (page = page_by_id(&mm->pt, list->head))) {
+		bool cached = page->flags & PG_AWAY && !node_far(mm->nodes, page->node);
+
+		if (f->nr && (page->node != f->source || cached != f->cached))
+			break;
+		isolate_lru_page(mm, page, &mm->leaving);
+		page->flags |= PG_LOCKED;
+		f->source = page->node;
+		f->cached = cached;
+		f->page[f->nr] = page;
+		f->home[f->nr] = page->home;
+		f->new_home[f->nr] = 0;
+		f->err[f->nr] = 0;
+		f->dest[f->nr++] = (uint8_t)charge_far(mm, to);
+	}
+}
+
+/* Returns how many went; *err: why not all. migrate lock held. */
+static uint32_t send(struct mm *mm, struct page_list *list, uint32_t nr, int to, int *err)
+{
+	struct fetch *f = &mm->fetch;
+	uint32_t went = 0;
+
+	lock_acquire(&mm->lock);
+	take_oldest(mm, list, nr, to);
+	lock_release(&mm->lock);
+	if (!f->nr)
+		return 0;
+	fetch_contents(mm, f);
+	lock_acquire(&mm->lock);
+	for (uint32_t i = 0; i < f->nr; i++) {
+		struct page *page = f->page[i];
+		int from = f->source, failed = fetch_settle(mm, f, i);
+
+		list_del(&mm->pt, &mm->leaving, page);
+		if (failed) {
+			node_uncharge(mm->nodes, to, 1);
+			*err = failed == -ENOENT ? *err : failed;
+		} else {
+			page->age = 0;
+			page->spare = (uint8_t)(mm->reclaim.evicted / AGE_STEP);
+			mm->reclaim.evicted++;
+			mm->stats.moved[from][to]++;
+			mm->stats.by_reason[MR_DEMOTION]++;
+			mm->nodes->node[from].out++;
+			mm->nodes->node[to].in++;
+			went++;
+		}
+		putback_lru_page(mm, page);
+	}
+	f->nr = 0;
+	lock_release(&mm->lock);
+	return went;
+}
+
+/* A far node is full: the oldest on it go on to the next. */
+static uint32_t shrink_far(struct mm *mm, int node)
+{
+	int to = node_behind(mm->nodes, node), err = 0;
+
+	return to < 0 ? 0 : send(mm, &mm->lru[node], FAR_BATCH, to, &err);
+}
+
+static uint32_t shrink_cached(struct mm *mm, int node)
+{
+	int to = node_behind(mm->nodes, node), err = 0;
+	uint32_t went = send(mm, &mm->languish, FAR_BATCH, to, &err);
+
+	if (!went && err == -ENOSPC && shrink_far(mm, to))
+		went = send(mm, &mm->languish, FAR_BATCH, to, &err);
+	/* nobody has room: nothing can leave until something has come back */
+	if (!went && err) {
+		if (!mm->reclaim.full)
+			base_log("the far nodes are full: the program takes more memory than its node has", "");
+		mm->reclaim.full = true;
+		mm->reclaim.again = clock_ns() + BACKOFF_NS;
+	} else if (went) {
+		mm->reclaim.full = false;
+	}
+	if (mm->cache.nr_stale >= STALE_MOST)
+		cache_drop_stale(mm);
+	return went;
+}
+
+/* ---- from memory into the cache ---- */
+
+static bool may_leave(struct mm *mm, const struct page *page, int node)
+{
+	return page->flags & PG_PRESENT && page->flags & PG_LRU && !(page->flags & PG_HUGE) && page->node == node &&
+	       !page->age && !may_move(mm, page);
+}
+
+/* Neighbours that are as cold. mm->lock held. */
+static uint32_t cluster(struct mm *mm, struct page *first, struct page **page)
+{
+	uint64_t addr = page_addr(&mm->pt, first), leaf_end = ALIGN_DOWN(addr, HUGE_SIZE_) + HUGE_SIZE_;
+	uint32_t n = 0;
+
+	for (uint64_t at = addr; n < CLUSTER && at < leaf_end; at += PAGE_SIZE_, n++) {
+		page[n] = first + n;
+		if (n && !may_leave(mm, page[n], first->node))
+			break;
+	}
+	return n;
+}
+
+static void rotate(struct mm *mm, struct page *page)
+{
+	lru_del(mm, page);
+	lru_add(mm, page);
+}
+
+/* Move a run out of its place into the cache. mm->lock held. Returns how many went. */
+static uint32_t unmap_cluster(struct mm *mm, struct page **page, uint32_t nr)
+{
+	uint64_t addr = page_addr(&mm->pt, page[0]);
+	uint32_t first, n = cache_take(mm, nr, &first), went = 0;
+	struct mmu_moved mv = { 0 };
+
+	if (!n)
+		return 0;
+	mv = mm->mmu->ops->move(mm->mmu, cache_slot(mm, first), addr, n * PAGE_SIZE_, false);
+	went = (uint32_t)(mv.done / PAGE_SIZE_);
+	for (uint32_t i = 0; i < n; i++) {
+		if (i >= went) {
+			cache_give(mm, first + i, false);
+			continue;
+		}
+		page_cached(mm, page[i], first + i);
+	}
+	if (went == nr)
+		return went;
+	if (mv.err == -EAGAIN && !mv.done)
+		mm_drain_events_locked(mm);
+	else if (went < n && mv.err == -ENOENT && !mv.done)
+		page_gone(mm, page[0]);
+	else if (went < n && !mv.done) { /* pinned, shared, or of a kind that does not move: not again soon */
+		page[0]->age = AGE_MOST;
+		rotate(mm, page[0]);
+	}
+	return went;
+}
+
+/* The mapping of a page is tracked from here on. migrate lock held, mm->lock not. */
+static int keep_mapping(struct mm *mm, uint64_t addr)
+{
+	struct span *span;
+	int err;
+
+	if (kept_overlaps(mm, addr, addr + PAGE_SIZE_))
+		return 0;
+	span = span_find(mm, addr);
+	if (!span || span->kind != AREA_MANAGED || span->class != ARENA_RW)
+		return -EAGAIN;
+	err = window_open(mm, span, addr);
+	if (err)
+		return err;
+	lock_acquire(&mm->lock);
+	err = kept_add(mm, mm->window.start, mm->window.end);
+	lock_release(&mm->lock);
+	return err;
+}
+
+/* The next that is cold, with its mapping tracked; NULL: none among so many. mm->lock held, let go and taken again. */
+static struct page *next_cold(struct mm *mm, int node, uint32_t *scan)
+{
+	struct page *page;
+
+	while ((*scan)-- && (page = page_by_id(&mm->pt, mm->lru[node].head))) {
+		uint64_t addr = page_addr(&mm->pt, page);
+
+		if (page->flags & PG_HUGE) {
+			page_split(mm, page);
+			continue;
+		}
+		if (page->age || may_move(mm, page)) {
+			page->age -= page->age > 0;
+			rotate(mm, page);
+			continue;
+		}
+		if (kept_overlaps(mm, addr, addr + PAGE_SIZE_))
+			return page;
+		lock_release(&mm->lock);
+		if (keep_mapping(mm, addr)) {
+			lock_acquire(&mm->lock);
+			page = page_find(&mm->pt, addr);
+			if (page && page->flags & PG_LRU && page->flags & PG_PRESENT) {
+				page->age = AGE_MOST;
+				rotate(mm, page);
+			}
+			continue;
+		}
+		lock_acquire(&mm->lock); /* look again whether it is still the first */
+	}
+	*scan = 0;
+	return NULL;
+}
+
+static uint32_t shrink_active(struct mm *mm, int node)
+{
+	struct page *page[CLUSTER], *cold;
+	uint32_t scan = SCAN_MOST, went = 0;
+
+	lock_acquire(&mm->lock);
+	while (went < FAR_BATCH && (cold = next_cold(mm, node, &scan)))
+		went += unmap_cluster(mm, page, cluster(mm, cold, page));
+	lock_release(&mm->lock);
+	return went;
+}
+
+/* ---- the reclaimer ---- */
+
+/* One batch of whatever is next. False: nothing can leave. */
+static bool shrink(struct mm *mm, int node, uint64_t limit)
+{
+	uint32_t went = 0;
+	bool out;
+
+	batch_turn(mm);
+	if (mm->languish.nr < cache_share(limit))
+		went = shrink_active(mm, node);
+	out = mm->languish.nr >= cache_share(limit) || !went;
+	if (out)
+		went += shrink_cached(mm, node);
+	books_yield(mm);
+	return went > 0;
+}
+
+/* What the program has touched since is not in the books. */
+static int look(struct mm *mm)
+{
+	int err;
+
+	lock_acquire(&mm->migrate);
+	mm_drain_events(mm);
+	err = adopt_all(mm, NULL);
+	lock_release(&mm->migrate);
+	return err;
+}
+
+static void node_reclaim(struct mm *mm, uint32_t node, uint64_t used)
+{
+	uint64_t limit = mm->nodes->node[node].spec.bytes / PAGE_SIZE_;
+	struct watermarks w;
+
+	watermarks_of(limit, &w);
+	mm->reclaim.over = node_used(mm, node, used) >= w.min;
+	if (node_used(mm, node, used) <= w.low || (mm->reclaim.full && clock_ns() < mm->reclaim.again))
+		return;
+	if (cache_ready(mm) || look(mm))
+		return;
+	mm->stats.reclaims++;
+	for (uint32_t i = 0; i < ROUNDS_MOST && !__atomic_load_n(&mm->reclaim.stop, __ATOMIC_RELAXED); i++) {
+		uint64_t now = node_used(mm, node, memory_used(mm));
+
+		mm->reclaim.over = now >= w.min;
+		if (now <= w.high || !shrink(mm, (int)node, limit))
+			break;
+	}
+	lock_acquire(&mm->migrate);
+	window_close(mm);
+	cache_drop_stale(mm);
+	lock_release(&mm->migrate);
+}
+
+uint32_t reclaim_once(struct mm *mm)
+{
+	uint64_t used = memory_used(mm);
+	uint32_t wait = UINT32_MAX;
+
+	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
+		struct watermarks w;
+
+		if (!has_limit(mm, n))
+			continue;
+		node_reclaim(mm, n, used);
+		watermarks_of(mm->nodes->node[n].spec.bytes / PAGE_SIZE_, &w);
+		wait = (uint32_t)min_u64(wait, reclaim_wait_ms(&w, node_used(mm, n, used)));
+	}
+	return wait;
+}
+
+/* ---- on a touch; mm->lock held ---- */
+
+void reclaim_seen(struct mm *mm, struct page *page)
+{
+	uint64_t distance;
+
+	if (!node_far(mm->nodes, page->node)) {
+		page->age = page->flags & PG_LAZY ? 0 : age_in_use(page->age);
+		return;
+	}
+	distance = (uint8_t)((uint8_t)(mm->reclaim.evicted / AGE_STEP) - page->spare) * AGE_STEP;
+	page->age = age_refault(distance, mm->pt.present);
+	mm->stats.refaults += page->age > 0;
+}
+
+void reclaim_direct(struct mm *mm)
+{
+	for (uint32_t i = 0; i < 2 && mm->reclaim.over && !mm->forking; i++) {
+		struct page *page = page_by_id(&mm->pt, mm->languish.head);
+		uint32_t home, slot;
+		int to, from, err;
+
+		if (!page || page->flags & PG_LOCKED)
+			return;
+		from = page->node;
+		to = node_behind(mm->nodes, from);
+		if (to < 0 || far_slow(mm->far[to]))
+			return;
+		slot = page->home;
+		if (far_put(mm->far[to], (const void *)cache_slot(mm, slot), 1, &home, &err) != 1)
+			return;
+		mm->stats.stalls_reclaim++;
+		lru_del(mm, page);
+		mm->pt.cached--;
+		node_uncharge(mm->nodes, from, 1);
+		node_charge_force(mm->nodes, to, 1);
+		page->flags &= (uint16_t) ~PG_LAZY;
+		page->node = (uint8_t)to;
+		page->home = home;
+		page->age = 0;
+		page->spare = (uint8_t)(mm->reclaim.evicted++ / AGE_STEP);
+		lru_add(mm, page);
+		cache_give(mm, slot, true);
+		mm->stats.demoted++;
+		mm->stats.moved[from][to]++;
+		mm->stats.by_reason[MR_DEMOTION]++;
+	}
+}
