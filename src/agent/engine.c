@@ -225,17 +225,26 @@ void gw_retire(struct gw_engine *e)
 	__atomic_store_n(&the_engine, NULL, __ATOMIC_SEQ_CST);
 }
 
-/* What is far would be lost with its store. Whatever limit node 0 has, it has to take it. */
+static int run_return(struct gw_job *job)
+{
+	job->left = do_return(&job->e->mm, &job->rq);
+	return (int)job->left;
+}
+
+/* What is far would be lost with its store. */
 static int everything_back(struct gw_engine *e)
 {
-	uint64_t all = nodes_all(&e->nodes), direct = nodes_direct(&e->nodes), most = e->nodes.node[0].spec.bytes;
+	struct gw_job *job;
+	int err;
 
 	if (!e->mm.pt.away)
 		return 0;
-	e->nodes.node[0].spec.bytes = 0;
-	gw_migrate_pages(e, all & ~direct, 1, NULL, NULL);
-	e->nodes.node[0].spec.bytes = most;
-	return e->mm.pt.away ? -ENOMEM : 0;
+	job = job_take(e, NULL);
+	if (!job)
+		return -EAGAIN;
+	job->run = run_return;
+	err = job_start(job);
+	return err ? err : (int)job_end_wait(job, NULL);
 }
 
 int gw_stop(struct gw_engine *e)
@@ -251,6 +260,9 @@ int gw_stop(struct gw_engine *e)
 		return err;
 	gw_control_close(e);
 	jobs_end(e);
+	err = everything_back(e); /* one of them may have sent pages away meanwhile */
+	if (err)
+		return err;
 	for (int i = 0; i < GW_MAX_NODES; i++)
 		if (e->mm.far[i])
 			far_close(e->mm.far[i]);

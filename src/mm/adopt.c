@@ -196,7 +196,7 @@ static void shelve_range(struct mm *mm, uint64_t start, uint64_t end)
 			continue;
 		}
 		for (uint64_t a = first; a < last; a += PAGE_SIZE_)
-			if (leaf[a / PAGE_SIZE_ % LEAF_PAGES].flags & PG_LRU)
+			if ((leaf[a / PAGE_SIZE_ % LEAF_PAGES].flags & (PG_LRU | PG_PRESENT)) == (PG_LRU | PG_PRESENT))
 				lru_del(mm, &leaf[a / PAGE_SIZE_ % LEAF_PAGES]);
 	}
 }

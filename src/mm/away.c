@@ -126,10 +126,14 @@ static void away_lost(struct mm *mm, struct page *page, int err)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
-	mm->stats.poisoned++;
-	if (mm->mmu->ops->poison(mm->mmu, addr))
-		base_log("a page that could not be read back could not be poisoned", "");
+	int failed = mm->mmu->ops->poison(mm->mmu, addr);
+
 	mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_);
+	if (failed == -EAGAIN)
+		return; /* an event is unread: whoever touches it asks again */
+	mm->stats.poisoned++;
+	if (failed)
+		base_log("a page that could not be read back could not be poisoned", "");
 	base_log("a page could not be read back: its next touch is SIGBUS",
 		 err == -EBADMSG ? " (what came back is not what was kept)" : "");
 	if (!mm->forking)
@@ -235,17 +239,17 @@ void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 /* ---- by request ---- */
 
 /* The content is in the caller's hands. 0, or why the page is not at its address. mm->lock held. */
-static int install(struct mm *mm, struct page *page, int node, const void *what, bool *moved)
+static int install(struct mm *mm, struct fetch *f, uint32_t i, const void *what, bool *moved)
 {
-	uint64_t addr = page_addr(&mm->pt, page);
 	int err = -EAGAIN;
 
-	for (uint32_t i = 0; i < INSTALL_TRIES && err == -EAGAIN && page->flags & PG_AWAY; i++) {
-		err = arrive(mm, page, addr, node, what, moved);
+	for (uint32_t tries = 0; tries < INSTALL_TRIES && err == -EAGAIN && f->page[i]->flags & PG_AWAY; tries++) {
+		/* an event may have it follow its mapping */
+		err = arrive(mm, f->page[i], page_addr(&mm->pt, f->page[i]), f->dest[i], what, moved);
 		if (err == -EAGAIN)
 			mm_drain_events_locked(mm);
 	}
-	if (!(page->flags & PG_AWAY))
+	if (!(f->page[i]->flags & PG_AWAY))
 		return -ENOENT;
 	/* the mapping is being changed, and its event comes */
 	return err == -ENOENT || err == -EINVAL || err == -ESRCH ? -EAGAIN : err;
@@ -286,12 +290,14 @@ void fetch_contents(struct mm *mm, struct fetch *f)
 int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 {
 	struct page *page = f->page[i];
-	uint64_t addr = page_addr(&mm->pt, page);
 	int err = f->err[i];
 	bool moved = false;
+	uint64_t addr;
 
 	if (page->flags & PG_AWAY && !err && !f->to_far)
-		err = install(mm, page, f->dest[i], fetched(mm, f, i), &moved);
+		err = install(mm, f, i, fetched(mm, f, i), &moved);
+	page = f->page[i];
+	addr = page_addr(&mm->pt, page);
 	page->flags &= (uint16_t) ~PG_LOCKED;
 	if (!(page->flags & PG_AWAY)) { /* who holds the lock has to drop it */
 		release(mm, f->source, f->home[i], !moved);
@@ -321,52 +327,144 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 
 /* ---- with its mapping ---- */
 
-/* Of a page that has no entry in the books, or finds none free: then it is brought in at once. */
+/*
+ * An entry that is on a request's list and has lost its page takes another one over; one of the batch in flight cannot,
+ * until that is over: the page is stranded meanwhile.
+ */
+static bool enter_over(struct mm *mm, struct page *there, int node, uint32_t home)
+{
+	if (!(there->flags & PG_ISOLATED) || there->flags & (PG_LOCKED | PG_PRESENT | PG_AWAY | PG_HUGE))
+		return false;
+	there->refs++;
+	there->flags |= PG_PRESENT;
+	there->node = (uint8_t)node;
+	mm->pt.present++;
+	node_charge_force(mm->nodes, node, 1);
+	leave_address(mm, there, node, home);
+	return true;
+}
+
+static bool enter_at(struct mm *mm, uint64_t addr, int node, uint32_t home)
+{
+	struct page *there = page_find(&mm->pt, addr);
+
+	if (there && there->refs)
+		return enter_over(mm, there, node, home);
+	return page_enter_away(mm, addr, node, home) != NULL;
+}
+
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home)
 {
-	struct page *there = page_find(&mm->pt, addr), at = { .flags = PG_AWAY, .node = (uint8_t)node, .home = home };
-	const void *what;
-	int err = 0;
-
-	if (!(there && there->refs) && page_enter_away(mm, addr, node, home))
+	if (enter_at(mm, addr, node, home))
 		return;
-	what = content(mm, &at, mm->fault_page, &err);
-	if (what)
-		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)what);
-	if (err && err != -EEXIST && !mm->mmu->ops->poison(mm->mmu, addr))
-		mm->stats.poisoned++;
+	if (mm->nr_stranded < STRANDED_MAX) {
+		mm->stranded[mm->nr_stranded++] = (struct stranded){ addr, home, node };
+		return;
+	}
+	mm->stats.poisoned++;
+	mm->mmu->ops->poison(mm->mmu, addr);
 	release(mm, node, home, true);
 }
 
-/*
- * One that a request has in its hands: that finds it gone, and drops what it was; so the page is brought in where it
- * is now.
- */
+static struct stranded stranded_remove(struct mm *mm, uint32_t i)
+{
+	struct stranded s = mm->stranded[i];
+
+	mm->stranded[i] = mm->stranded[--mm->nr_stranded];
+	return s;
+}
+
+void stranded_retry(struct mm *mm)
+{
+	for (uint32_t i = 0; i < mm->nr_stranded;)
+		if (enter_at(mm, mm->stranded[i].addr, mm->stranded[i].node, mm->stranded[i].home)) {
+			mm->mmu->ops->wake(mm->mmu, mm->stranded[i].addr, PAGE_SIZE_);
+			stranded_remove(mm, i);
+		} else {
+			i++;
+		}
+}
+
+bool stranded_at(const struct mm *mm, uint64_t addr)
+{
+	for (uint32_t i = 0; i < mm->nr_stranded; i++)
+		if (mm->stranded[i].addr == addr)
+			return true;
+	return false;
+}
+
+void stranded_gone(struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint32_t i = 0; i < mm->nr_stranded;)
+		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end) {
+			struct stranded s = stranded_remove(mm, i);
+
+			release(mm, s.node, s.home, true);
+		} else {
+			i++;
+		}
+}
+
+void stranded_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t to)
+{
+	for (uint32_t i = 0; i < mm->nr_stranded; i++)
+		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end)
+			mm->stranded[i].addr += to - start;
+}
+
+/* One that a request has in its hands goes along there too. False: it cannot, and the request will find it gone. */
+static bool fetch_follow(struct mm *mm, struct page *page, uint64_t to)
+{
+	struct fetch *f = &mm->fetch;
+	struct page *there = page_find(&mm->pt, to), *entry;
+	uint32_t i = 0;
+
+	while (i < f->nr && f->page[i] != page)
+		i++;
+	if (i == f->nr || (there && there->refs))
+		return false;
+	entry = page_enter_away(mm, to, page->node, page->home);
+	if (!entry)
+		return false;
+	lru_del(mm, entry);
+	entry->flags |= PG_ISOLATED | PG_LOCKED | (page->flags & PG_LAZY);
+	entry->want = page->want;
+	entry->refs++;
+	f->page[i] = entry;
+	page_leave(mm, page);
+	page->flags &= (uint16_t) ~(PG_LOCKED | PG_ISOLATED);
+	page->refs = 0;
+	page_unuse(&mm->pt, page);
+	return true;
+}
+
 void away_follow(struct mm *mm, struct page *page, uint64_t to)
 {
-	uint32_t home = page->home;
+	uint32_t home = page->home, own;
 	int node = page->node, err = 0;
+	uint16_t lazy = page->flags & PG_LAZY;
+	uint8_t want = page->want;
 	const void *what;
 
-	if (!(page->flags & PG_LOCKED)) {
-		uint16_t lazy = page->flags & PG_LAZY;
-		uint8_t want = page->want;
-
-		page_leave(mm, page);
-		page_keep(mm, to, node, home);
-		page = away_at(mm, to);
-		if (page) {
-			page->flags |= lazy;
-			page->want = want;
-		}
+	if (page->flags & PG_LOCKED) {
+		if (fetch_follow(mm, page, to))
+			return;
+		what = content(mm, page, mm->fault_page, &err);
+		node = node_far(mm->nodes, node) ? node : node_behind(mm->nodes, node);
+		if (what && node >= 0 && far_put(mm->far[node], what, 1, &own, &err))
+			page_keep(mm, to, node, own);
+		else if (!mm->mmu->ops->poison(mm->mmu, to))
+			mm->stats.poisoned++;
+		page_gone(mm, page);
 		return;
 	}
-	what = content(mm, page, mm->fault_page, &err);
-	if (what)
-		err = mm->mmu->ops->copy_in(mm->mmu, to, (uint64_t)what);
-	if (err && err != -EEXIST && !mm->mmu->ops->poison(mm->mmu, to))
-		mm->stats.poisoned++;
-	page_gone(mm, page);
+	page_leave(mm, page);
+	page_keep(mm, to, node, home);
+	page = away_at(mm, to);
+	if (!page)
+		return;
+	page->flags |= lazy;
+	page->want = want;
 }
 
 /* ---- around a fork ---- */
@@ -471,6 +569,14 @@ static void heir_fill(struct mm *mm, int child, struct page *page, uint64_t addr
 		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)what);
 	else
 		mm->mmu->ops->poison_child(mm->mmu, child, addr);
+}
+
+void away_give(struct mm *mm, int child, struct far *store, uint32_t home, uint64_t addr)
+{
+	if (far_get(store, home, mm->fault_page))
+		mm->mmu->ops->poison_child(mm->mmu, child, addr);
+	else
+		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)mm->fault_page);
 }
 
 void away_bequeath(struct mm *mm, int child)

@@ -629,9 +629,10 @@ static void fresh_look(struct mm *mm, struct batch *b)
 	}
 }
 
-/* Who waits for pages that are away now is to ask for them. */
-static void kept_wake(struct mm *mm, struct batch *b)
+void batch_wake_kept(struct mm *mm)
 {
+	struct batch *b = &mm->batch;
+
 	for (uint32_t i = 0, n; b->store && i < b->nr; i += n) {
 		n = run_length(b, i, b->state[i]);
 		if (b->state[i] == SLOT_KEPT)
@@ -651,7 +652,6 @@ static void batch_finish(struct mm *mm, struct batch *b)
 		if (b->state[i] == SLOT_STAYS && b->err[i] == -ENOENT && b->page[i])
 			page_gone(mm, b->page[i]);
 	}
-	kept_wake(mm, b);
 }
 
 /*

@@ -55,6 +55,10 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	}
 	if (mm->reclaim.over)
 		reclaim_direct(mm);
+	if (mm->nr_stranded && stranded_at(mm, ev->addr)) {
+		mm->stats.faults_waited++; /* until the batch is over */
+		return;
+	}
 	away = mm->pt.away ? away_at(mm, ev->addr) : NULL;
 	if (away) {
 		away_fault(mm, away, ev);
@@ -163,6 +167,7 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 			b->state[i] = SLOT_GONE;
 			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
 		}
+	stranded_gone(mm, ev->addr, ev->end);
 	if (!mm->forking) /* else the next look finds out */
 		range_lost(mm, ev->addr, ev->end);
 	else
@@ -239,6 +244,7 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 		books_follow(mm, ev->addr, ev->end, ev->to);
 	else
 		away_carry(mm, ev);
+	stranded_follow(mm, ev->addr, ev->end, ev->to);
 	if (kept_overlaps(mm, ev->addr, ev->end)) {
 		kept_cut(mm, ev->addr, ev->end);
 		kept_add(mm, ev->to, to_end);
@@ -270,14 +276,16 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 	struct batch *b = in_flight(mm);
 
 	mm->stats.forks++;
-	if (mm->forking && mm->pt.away) {
+	if (mm->forking && mm->pt.away && mm->heir < 0) {
 		mm->heir = ev->child;
 		return;
 	}
-	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
-		for (uint64_t at = 0; (b->state[i] == SLOT_OUT || b->state[i] == SLOT_KEPT) && at < b->unit;
-		     at += PAGE_SIZE_)
+	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++) {
+		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
 			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
+		if (b->state[i] == SLOT_KEPT)
+			away_give(mm, ev->child, b->store, b->kept[i], b->addr[i]);
+	}
 	away_bequeath(mm, ev->child);
 	mm->mmu->ops->close_child(mm->mmu, ev->child);
 }

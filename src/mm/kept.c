@@ -89,6 +89,14 @@ bool kept_overlaps(const struct mm *mm, uint64_t start, uint64_t end)
 	return mm->kept && i < mm->kept->nr && mm->kept->range[i].start < end;
 }
 
+/* Where the first range at or behind addr begins, or end. */
+uint64_t kept_next(const struct mm *mm, uint64_t addr, uint64_t end)
+{
+	uint32_t i = mm->kept ? kept_index(mm->kept, addr) : 0;
+
+	return mm->kept && i < mm->kept->nr ? max_u64(addr, min_u64(end, mm->kept->range[i].start)) : end;
+}
+
 /* Ranges where nothing is away any more are tracked no longer. migrate lock held, mm->lock not. */
 void kept_trim(struct mm *mm)
 {
@@ -99,13 +107,12 @@ void kept_trim(struct mm *mm)
 		lock_acquire(&mm->lock);
 		r = mm->kept->range[i];
 		idle = !away_in(mm, r.start, r.end);
-		if (idle)
+		if (idle) {
 			remove_some(mm->kept, i, 1);
-		lock_release(&mm->lock);
-		if (idle)
 			untrack_range(mm, r.start, r.end);
-		else
-			i++;
+		}
+		lock_release(&mm->lock);
+		i += !idle;
 	}
 }
 

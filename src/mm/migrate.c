@@ -332,7 +332,9 @@ static void batch_results(struct mm *mm, struct pass *pass)
 		if (b->store && b->nr && b->kept[i]) /* nobody's: the page left its address, or went back */
 			far_drop(b->store, &b->kept[i], 1);
 	}
+	batch_wake_kept(mm);
 	b->nr = b->want = 0;
+	stranded_retry(mm);
 	lock_release(&mm->lock);
 }
 
@@ -386,8 +388,8 @@ static bool fetch_take(struct mm *mm, struct pass *pass, struct fetch *f, struct
 /* What became of one: moved, or refused with the node uncharged that it was to go to. */
 static void fetch_result(struct mm *mm, struct pass *pass, struct fetch *f, uint32_t i)
 {
-	struct page *page = f->page[i];
 	int err = fetch_settle(mm, f, i);
+	struct page *page = f->page[i];
 
 	if (err) {
 		node_uncharge(mm->nodes, f->dest[i], 1);
@@ -426,6 +428,7 @@ static void pass_fetch(struct mm *mm, struct pass *pass)
 	for (uint32_t i = 0; i < f->nr; i++)
 		fetch_result(mm, pass, f, i);
 	f->nr = 0;
+	stranded_retry(mm);
 	lock_release(&mm->lock);
 }
 

@@ -122,7 +122,7 @@ static void putback_all(struct mm *mm)
 	struct page *leaf;
 
 	memset(mm->lru, 0, sizeof(mm->lru));
-	mm->languish = mm->leaving = (struct page_list){ 0 };
+	mm->languish = (struct page_list){ 0 };
 	while ((leaf = leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_))) {
 		uint32_t nr = leaf->flags & PG_HUGE ? 1 : LEAF_PAGES;
 

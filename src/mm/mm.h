@@ -184,6 +184,15 @@ struct reclaim {
 /* What mremap() has carried off while the books were to stay as they are. */
 #define CARRIED_MAX 64U
 
+/* Pages that are away and whose entry in the books is not free yet. */
+#define STRANDED_MAX 512U
+
+struct stranded {
+	uint64_t addr;
+	uint32_t home;
+	int node;
+};
+
 struct carried {
 	uint64_t start, end, to;
 };
@@ -238,13 +247,14 @@ struct mm {
 	struct kept *kept;		/* protected by lock */
 	struct carried carried[CARRIED_MAX];	/* since the fork that is under way began; protected by lock */
 	uint32_t nr_carried;
+	struct stranded stranded[STRANDED_MAX];	/* protected by lock */
+	uint32_t nr_stranded;
 	int heir;			/* a forked child's faults until its engine takes over; -1: none; atomic */
 	uint64_t doorbell;		/* an empty page that a child touches when it does */
 	bool any_left;			/* PG_LEFT was set; protected by lock */
 	struct batch batch;
 	struct cache cache;
 	struct page_list languish;	/* pages in it; protected by lock */
-	struct page_list leaving;	/* those on their way to a far node */
 	struct reclaim reclaim;
 	struct fetch fetch;		/* protected by migrate; its pages by lock */
 	struct hurry hurry;		/* protected by migrate */
@@ -362,8 +372,13 @@ struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t ho
 void page_cached(struct mm *mm, struct page *page, uint32_t slot);
 /* What a page that was away had is needed no longer. */
 void away_release(struct mm *mm, int node, uint32_t home);
-/* Content in a store becomes the page at addr: away, or, where the books cannot have it so, brought in. */
+/* Content in a store, or in a slot of the cache, is that of the page at addr. */
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home);
+/* Those whose entry was taken: look whether it is free; is one of them at addr; they left; they were carried off. */
+void stranded_retry(struct mm *mm);
+bool stranded_at(const struct mm *mm, uint64_t addr);
+void stranded_gone(struct mm *mm, uint64_t start, uint64_t end);
+void stranded_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t to);
 /* The page that is away and belongs to addr, also where a fork keeps the books from saying so; or NULL. */
 struct page *away_at(struct mm *mm, uint64_t addr);
 /* Is anything away from *start on? The first is then its new value. */
@@ -380,6 +395,8 @@ void fetch_contents(struct mm *mm, struct fetch *f);
 int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i);
 /* The entry moves along with its mapping. */
 void away_follow(struct mm *mm, struct page *page, uint64_t to);
+/* What a store keeps becomes the page of a forked child. */
+void away_give(struct mm *mm, int child, struct far *store, uint32_t home, uint64_t addr);
 /* Everything that is away goes to a child that has no engine. */
 void away_bequeath(struct mm *mm, int child);
 /* What a child that is to have one has touched before. True: it has taken over. */
@@ -394,6 +411,7 @@ void away_settle(struct mm *mm);
 /* -ENOSPC: no room in the table; -ENOMEM: no far node. */
 int kept_add(struct mm *mm, uint64_t start, uint64_t end);
 void kept_cut(struct mm *mm, uint64_t start, uint64_t end);
+uint64_t kept_next(const struct mm *mm, uint64_t addr, uint64_t end);
 bool kept_overlaps(const struct mm *mm, uint64_t start, uint64_t end);
 /* Track no longer where nothing is away. migrate lock held, mm->lock not. */
 void kept_trim(struct mm *mm);
@@ -573,6 +591,8 @@ int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request 
 /* ---- relocate.c, movepages.c ---- */
 
 /* Every page on a node of from to its relative in to. 0 or -errno; the figures are in rq->progress. */
+/* Have everything that is away at its address again. 0, or -ENOMEM: not all. */
+int do_return(struct mm *mm, struct request *rq);
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq);
 
 /* As move_pages(2): status[i] is a node or -errno. nodes NULL: only ask. */
@@ -599,6 +619,8 @@ bool stock_return(struct mm *mm);
  * inside the window). On return every state is SLOT_IN, SLOT_GONE or SLOT_STAYS with its err. migrate
  * lock held. Returns the window in ns.
  */
+/* Who waits for pages that are away now is to ask for them. mm->lock held. */
+void batch_wake_kept(struct mm *mm);
 uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class);
 /* The huge page in flight is not one any more: 512 entries that share its slots. mm->lock held. */
 void batch_explode(struct mm *mm);

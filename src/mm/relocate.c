@@ -216,3 +216,41 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 	count_vanished(rq);
 	return 0;
 }
+
+/* ---- everything that is away ---- */
+
+/* Full or not: there is nowhere else. */
+static int new_page_home(struct mm *mm, struct page *page, void *private)
+{
+	int node = node_far(mm->nodes, page->node) ? 0 : page->node;
+
+	(void)private;
+	node_charge_force(mm->nodes, node, 1);
+	return node;
+}
+
+static void isolate_list(struct mm *mm, struct page_list *from, struct page_list *to)
+{
+	struct page *page;
+
+	books_acquire(mm);
+	while ((page = page_by_id(&mm->pt, from->head)))
+		isolate_lru_page(mm, page, to);
+	books_release(mm);
+}
+
+int do_return(struct mm *mm, struct request *rq)
+{
+	struct page_list list = { 0 };
+
+	request_begin(rq);
+	isolate_list(mm, &mm->languish, &list);
+	for (uint32_t n = 0; n < mm->nodes->nr; n++)
+		if (node_far(mm->nodes, (int)n))
+			isolate_list(mm, &mm->lru[n], &list);
+	rq->progress->total = list.nr;
+	migrate_pages(mm, &list, new_page_home, NULL, rq);
+	migrate_rest(mm, &list, new_page_home, NULL, rq);
+	migrate_over(mm);
+	return mm->pt.away ? -ENOMEM : 0;
+}

@@ -75,6 +75,7 @@ static int charge_far(struct mm *mm, int node)
 /* The oldest of a list, locked, on their way to a far node. mm->lock held. */
 static void take_oldest(struct mm *mm, struct page_list *list, uint32_t nr, int to)
 {
+	struct page_list leaving = { 0 };
 	struct fetch *f = &mm->fetch;
 	struct page *page;
 
@@ -85,7 +86,8 @@ static void take_oldest(struct mm *mm, struct page_list *list, uint32_t nr, int 
 
 		if (f->nr && (page->node != f->source || cached != f->cached))
 			break;
-		isolate_lru_page(mm, page, &mm->leaving);
+		isolate_lru_page(mm, page, &leaving);
+		list_del(&mm->pt, &leaving, page);
 		page->flags |= PG_LOCKED;
 		f->source = page->node;
 		f->cached = cached;
@@ -111,10 +113,9 @@ static uint32_t send(struct mm *mm, struct page_list *list, uint32_t nr, int to,
 	fetch_contents(mm, f);
 	lock_acquire(&mm->lock);
 	for (uint32_t i = 0; i < f->nr; i++) {
-		struct page *page = f->page[i];
 		int from = f->source, failed = fetch_settle(mm, f, i);
+		struct page *page = f->page[i];
 
-		list_del(&mm->pt, &mm->leaving, page);
 		if (failed) {
 			node_uncharge(mm->nodes, to, 1);
 			*err = failed == -ENOENT ? *err : failed;
@@ -131,6 +132,7 @@ static uint32_t send(struct mm *mm, struct page_list *list, uint32_t nr, int to,
 		putback_lru_page(mm, page);
 	}
 	f->nr = 0;
+	stranded_retry(mm);
 	lock_release(&mm->lock);
 	return went;
 }

@@ -29,20 +29,20 @@ static int untrack_piece(struct mm *mm, const struct area *a, void *arg)
 
 /*
  * What was mapped over a part of the window since may be of a kind that refuses the whole call: then
- * mapping by mapping.
+ * mapping by mapping. Both locks held: no event may be read between what is known and what is done.
  */
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 {
 	struct untrack u = { start, end };
 	uint64_t from, to;
 
-	/* a mapping that has grown took its tracking along */
+	/* a mapping that has grown took its tracking along; what pages are away from stays tracked */
 	if (!mm->mmu->ops->area(mm->mmu, end - PAGE_SIZE_, &from, &to) && to > end)
-		u.end = to;
+		u.end = kept_next(mm, end, to);
 	if (mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
 		area_walk(mm, untrack_piece, &u);
 	/* or grew just now: what has grown is then a mapping of its own behind the end */
-	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end)
+	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end && !kept_overlaps(mm, from, to))
 		mm->mmu->ops->untrack(mm->mmu, from, to - from);
 }
 
@@ -53,9 +53,9 @@ static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end)
 
 	lock_acquire(&mm->lock);
 	kept = kept_overlaps(mm, start, end) && !kept_add(mm, start, end);
-	lock_release(&mm->lock);
 	if (!kept)
 		untrack_range(mm, start, end);
+	lock_release(&mm->lock);
 }
 
 static void strays_close(struct mm *mm)
