@@ -91,6 +91,8 @@ struct gw_engine {
 	int start_error;
 	bool stopping;
 	bool heir_watched;		/* service thread only */
+	struct thread faults;
+	uint32_t faults_stop;		/* atomic */
 	struct thread reclaimer;
 	uint32_t reclaimer_stop;	/* a futex */
 	bool hurried;			/* service thread only */
@@ -125,6 +127,13 @@ void heir_wait(struct gw_engine *e);
 /* Start the service thread and wait until it serves. In a forked child it keeps the books of the parent. */
 int service_start(struct gw_engine *e);
 void service_stop(struct gw_engine *e);
+/* Have it look what there is to do. */
+void service_kick(struct gw_engine *e);
+
+/* ---- faults.c: on the service thread ---- */
+
+int faults_start(struct gw_engine *e);
+void faults_stop(struct gw_engine *e);
 
 /* ---- reclaimer.c ---- */
 

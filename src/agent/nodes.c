@@ -64,8 +64,10 @@ static int far_add(struct gw_engine *e, void *arg)
 		return err;
 	e->mm.far[id] = far;
 	a->id = node_add(&e->nodes, a->spec);
-	if (a->id >= 0)
-		return reclaimer_start(e);
+	if (a->id >= 0) {
+		err = faults_start(e);
+		return err ? err : reclaimer_start(e);
+	}
 	e->mm.far[id] = NULL;
 	far_close(far);
 	return a->id;

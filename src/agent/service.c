@@ -18,7 +18,7 @@
 #define KICK_SIGNAL 33U	/* libc's own, for single threads: a program can neither block nor await it */
 #define KICK_AGAIN_NS 100000000ULL	/* a signal that could not be sent is sent again */
 
-static void kick(struct gw_engine *e)
+void service_kick(struct gw_engine *e)
 {
 	uint32_t tid = e->service.tid;
 
@@ -105,7 +105,7 @@ static int post(struct gw_engine *e, struct post p)
 	}
 	lock_release(&e->post_lock);
 	signals_restore(signals);
-	kick(e);
+	service_kick(e);
 	return err;
 }
 
@@ -129,7 +129,7 @@ int gw_call(struct gw_engine *e, int (*fn)(struct gw_engine *e, void *arg), void
 		if (e->pid != pid)
 			return -EINTR; /* a handler has forked: nobody here knows of the call */
 		if (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
-			kick(e);
+			service_kick(e);
 	}
 	return err ? err : ret;
 }
@@ -327,15 +327,19 @@ static int service_main(void *arg)
 		err = mm_fork_child(&e->mm, e->mmu);
 	e->mm.mmu = e->mmu;
 	if (!err && again) {
-		e->reclaimer.tid = 0;
+		e->reclaimer.tid = e->faults.tid = 0;
+		if (e->mm.kept)
+			err = faults_start(e);
 		reclaimer_start(e);
 	}
 	e->service.tid = (uint32_t)sys0(SYS_gettid);
 	service_ready(e, err);
 	while (!err && !e->stopping)
 		service_once(e);
-	if (!err)
+	if (!err) {
+		faults_stop(e);
 		mm_exit(&e->mm);
+	}
 	return 0;
 }
 

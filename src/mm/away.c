@@ -9,7 +9,7 @@
  *
  * While fork() copies the books the reader must leave them and the stores as they are. So a touch is answered with a
  * copy, and the books are put right when they are next looked at (a page that is present has precedence over what
- * they say); a page that is discarded is marked (PG_LEFT), one that is carried off is noted (mm->carried).
+ * they say); what is discarded or carried off is noted (mm->notes), for the end of it.
  */
 #include "mm/mm.h"
 
@@ -144,9 +144,16 @@ struct page *away_at(struct mm *mm, uint64_t addr)
 {
 	struct page *page;
 
-	for (uint32_t i = mm->nr_carried; i-- > 0;)
-		if (addr >= mm->carried[i].to && addr < mm->carried[i].to + (mm->carried[i].end - mm->carried[i].start))
-			addr = addr - mm->carried[i].to + mm->carried[i].start;
+	for (uint32_t i = mm->nr_notes; i-- > 0;) {
+		const struct fork_note *n = &mm->notes[i];
+
+		if (!n->to && addr >= n->start && addr < n->end)
+			return NULL;
+		if (n->to && addr >= n->to && addr < n->to + (n->end - n->start))
+			addr = addr - n->to + n->start;
+		else if (n->to && addr >= n->start && addr < n->end)
+			return NULL; /* it went from here */
+	}
 	page = page_find(&mm->pt, addr);
 	return page && page->flags & PG_AWAY && !(page->flags & PG_LEFT) ? page : NULL;
 }
@@ -469,70 +476,74 @@ void away_follow(struct mm *mm, struct page *page, uint64_t to)
 
 /* ---- around a fork ---- */
 
-/* Every page that is away, until fn says otherwise. mm->lock held. */
-static void for_away(struct mm *mm, uint64_t start, uint64_t end, bool (*fn)(struct mm *mm, struct page *page))
+static bool note(struct mm *mm, uint64_t start, uint64_t end, uint64_t to)
 {
-	uint64_t at = start;
-	struct page *leaf;
+	struct fork_note *last = mm->nr_notes ? &mm->notes[mm->nr_notes - 1] : NULL;
 
 	if (!mm->pt.away)
-		return;
-	while ((leaf = leaf_next(&mm->pt, &at, end))) {
-		uint64_t first = max_u64(at, start), last = min_u64(at + HUGE_SIZE_, end);
-
-		for (uint64_t a = first; a < last && !(leaf->flags & PG_HUGE); a += PAGE_SIZE_)
-			if (leaf[a / PAGE_SIZE_ % LEAF_PAGES].flags & PG_AWAY &&
-			    !fn(mm, &leaf[a / PAGE_SIZE_ % LEAF_PAGES]))
-				break;
-		at += HUGE_SIZE_;
+		return true;
+	if (last && !to && !last->to && start <= last->end && end >= last->start) {
+		last->start = min_u64(start, last->start);
+		last->end = max_u64(end, last->end);
+		return true;
 	}
-}
-
-static bool leave_one(struct mm *mm, struct page *page)
-{
-	page->flags |= PG_LEFT;
-	mm->any_left = true;
+	if (mm->nr_notes == FORK_NOTES)
+		return false;
+	mm->notes[mm->nr_notes] = (struct fork_note){ start, end, to };
+	__atomic_store_n(&mm->nr_notes, mm->nr_notes + 1, __ATOMIC_RELEASE);
 	return true;
 }
 
+/* More than any program does in the time of a fork: page by page. */
 void away_leave(struct mm *mm, uint64_t start, uint64_t end)
 {
-	for_away(mm, start, end, leave_one);
+	if (note(mm, start, end, 0))
+		return;
+	for (uint64_t at = start; at < end; at += PAGE_SIZE_) {
+		struct page *page = away_at(mm, at);
+
+		if (page)
+			page->flags |= PG_LEFT;
+		mm->any_left = mm->any_left || page;
+	}
 }
 
-/* The leaf may go with its last page. */
-static bool sweep_one(struct mm *mm, struct page *page)
-{
-	uint64_t leaf = ALIGN_DOWN(page_addr(&mm->pt, page), HUGE_SIZE_);
-
-	if (page->flags & PG_LEFT)
-		page_gone(mm, page);
-	return page_find(&mm->pt, leaf) != NULL;
-}
-
+/* ... or better SIGBUS than zeroes that nobody wrote. */
 void away_carry(struct mm *mm, const struct mmu_event *ev)
 {
-	struct carried c = { ev->addr, ev->end, ev->to };
-
-	if (mm->nr_carried < CARRIED_MAX) {
-		mm->carried[mm->nr_carried++] = c;
+	if (note(mm, ev->addr, ev->end, ev->to))
 		return;
-	}
-	/* more than any program does in the time of a fork: better SIGBUS than zeroes that nobody wrote */
 	for (uint64_t at = ev->addr; at < ev->end; at += PAGE_SIZE_)
 		if (away_at(mm, at) && !mm->mmu->ops->poison(mm->mmu, at - ev->addr + ev->to))
 			mm->stats.poisoned++;
 	away_leave(mm, ev->addr, ev->end);
 }
 
+/* The leaf may go with its last page. */
+static void sweep_leaf(struct mm *mm, uint64_t leaf)
+{
+	for (uint64_t at = leaf; at < leaf + HUGE_SIZE_ && page_find(&mm->pt, leaf); at += PAGE_SIZE_) {
+		struct page *page = page_find(&mm->pt, at);
+
+		if (page->flags & PG_LEFT)
+			page_gone(mm, page);
+	}
+}
+
 void away_settle(struct mm *mm)
 {
-	for (uint32_t i = 0; i < mm->nr_carried; i++)
-		books_follow(mm, mm->carried[i].start, mm->carried[i].end, mm->carried[i].to);
-	mm->nr_carried = 0;
-	if (mm->any_left)
-		for_away(mm, 0, UINT64_MAX - HUGE_SIZE_, sweep_one);
+	uint32_t nr = mm->nr_notes;
+	uint64_t at = 0;
+
+	mm->nr_notes = 0;
+	for (; mm->any_left && leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_); at += HUGE_SIZE_)
+		sweep_leaf(mm, at);
 	mm->any_left = false;
+	for (uint32_t i = 0; i < nr; i++)
+		if (mm->notes[i].to)
+			books_follow(mm, mm->notes[i].start, mm->notes[i].end, mm->notes[i].to);
+		else
+			range_lost(mm, mm->notes[i].start, mm->notes[i].end);
 }
 
 bool away_next(struct mm *mm, uint64_t *start, uint64_t end)

@@ -394,11 +394,10 @@ static void store_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr)
 /* A THP is stored in pieces. */
 static void batch_store(struct mm *mm, struct batch *b)
 {
-	if (b->unit == HUGE_SIZE_ && b->state[0] == SLOT_OUT) {
-		lock_acquire(&mm->lock);
+	lock_acquire(&mm->lock);
+	if (b->unit == HUGE_SIZE_ && b->state[0] == SLOT_OUT)
 		batch_explode(mm);
-		lock_release(&mm->lock);
-	}
+	lock_release(&mm->lock);
 	for (uint32_t i = 0, n; i < b->nr; i += n) {
 		n = 1;
 		if (b->state[i] != SLOT_OUT)

@@ -290,25 +290,30 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 	mm->mmu->ops->close_child(mm->mmu, ev->child);
 }
 
-void mm_drain_events_locked(struct mm *mm)
+bool mm_drain_events_locked(struct mm *mm)
 {
 	static void (*const handler[])(struct mm *mm, const struct mmu_event *ev) = {
 		[MMU_EV_FAULT] = on_fault, [MMU_EV_REMOVE] = on_gone, [MMU_EV_UNMAP] = on_gone,
 		[MMU_EV_REMAP] = on_remap, [MMU_EV_FORK] = on_fork,
 	};
 	struct mmu_event ev;
+	int i;
 
 	if (!mm->forking)
 		departures_take(mm); /* before what is touched there now is entered */
-	for (int i = 0; i < DRAIN_MAX && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
+	for (i = 0; i < DRAIN_MAX && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
 		mm->stats.events[ev.type]++;
 		handler[ev.type](mm, &ev);
 	}
+	return i > 0;
 }
 
-void mm_drain_events(struct mm *mm)
+bool mm_drain_events(struct mm *mm)
 {
+	bool any;
+
 	lock_acquire(&mm->lock);
-	mm_drain_events_locked(mm);
+	any = mm_drain_events_locked(mm);
 	lock_release(&mm->lock);
+	return any;
 }

@@ -57,6 +57,9 @@ int mm_far_init(struct mm *mm)
 	if (!mm->fault_page || !mm->doorbell || mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_))
 		return -ENOMEM;
 	mm->fetch_pages = mm->fault_page + PAGE_SIZE_;
+	mm->notes = region_alloc(mm->region, FORK_NOTES * sizeof(struct fork_note));
+	if (!mm->notes)
+		return -ENOMEM;
 	mm->kept = region_alloc(mm->region, sizeof(*mm->kept));
 	return mm->kept ? 0 : -ENOMEM;
 }

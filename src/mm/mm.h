@@ -181,8 +181,8 @@ struct reclaim {
 	bool stop;		/* atomic */
 };
 
-/* What mremap() has carried off while the books were to stay as they are. */
-#define CARRIED_MAX 64U
+/* What the program did to its mappings while a fork had the books. */
+#define FORK_NOTES 16384U
 
 /* Pages that are away and whose entry in the books is not free yet. */
 #define STRANDED_MAX 512U
@@ -193,8 +193,9 @@ struct stranded {
 	int node;
 };
 
-struct carried {
-	uint64_t start, end, to;
+struct fork_note {
+	uint64_t start, end;
+	uint64_t to;		/* where mremap() carried it; 0: it is gone */
 };
 
 /* Pages that a request brings from one far node to another, or back to memory. */
@@ -245,8 +246,8 @@ struct mm {
 	uint8_t *fault_page;		/* the reader's; with the first far node */
 	uint8_t *fetch_pages;		/* FAR_BATCH of them; protected by migrate */
 	struct kept *kept;		/* protected by lock */
-	struct carried carried[CARRIED_MAX];	/* since the fork that is under way began; protected by lock */
-	uint32_t nr_carried;
+	struct fork_note *notes;	/* since the fork that is under way began; protected by lock */
+	uint32_t nr_notes;
 	struct stranded stranded[STRANDED_MAX];	/* protected by lock */
 	uint32_t nr_stranded;
 	int heir;			/* a forked child's faults until its engine takes over; -1: none; atomic */
@@ -644,7 +645,7 @@ bool discarded_at(struct mm *mm, uint64_t start, uint64_t end);
 /* The books of [addr, end) go along to another address. mm->lock held. */
 void books_follow(struct mm *mm, uint64_t addr, uint64_t end, uint64_t to);
 /* Read and answer what the kernel has to say. The reader thread, and a migration that is refused. */
-void mm_drain_events(struct mm *mm);
-void mm_drain_events_locked(struct mm *mm);
+bool mm_drain_events(struct mm *mm);
+bool mm_drain_events_locked(struct mm *mm);
 
 #endif
