@@ -211,6 +211,14 @@ enum gw_migrate_flags {
 	GW_MIGRATE_BREAK_COW = 1 << 2,	/* also copy pages that a living forked child still shares */
 	GW_MIGRATE_NO_STEER = 1 << 3,	/* keep to .batch pages whatever the stall (benchmarks) */
 	GW_MIGRATE_PRIVATE = 1 << 4,	/* pages that a living child shares are not asked for: EACCES (MPOL_MF_MOVE) */
+	/*
+	 * Nothing is copied now: pages are unmapped, and each moves when it is next touched, to the node that it is meant
+	 * for; with NEXT_TOUCH (which goes for all pages of from) to that of the CPU that touches it. CANCEL: those of
+	 * from that wait for that go back to where they were. At most one of the three.
+	 */
+	GW_MIGRATE_LAZY = 1 << 5,
+	GW_MIGRATE_NEXT_TOUCH = 1 << 6,
+	GW_MIGRATE_LAZY_CANCEL = 1 << 7,
 };
 
 struct gw_migrate_options {
@@ -244,6 +252,7 @@ struct gw_migrate_result {
 	uint64_t pages_failed;
 	uint64_t pages_gone;		/* unmapped or discarded by the program meanwhile */
 	uint64_t pages_huge;		/* of pages_moved, moved as THPs */
+	uint64_t pages_lazy;		/* unmapped: they move when they are touched */
 	uint64_t failed[GW_ERRNO_MAX];	/* by errno */
 	uint64_t would_4k, would_huge, would_swapped;	/* dry run: what would move, by kind */
 	uint64_t unmanaged[GW_UNMANAGED_NR];

@@ -30,12 +30,24 @@ static int run_move(struct gw_job *job)
 
 static bool options_known(const struct gw_migrate_options *opt)
 {
-	return !opt || (opt->size >= offsetof(struct gw_migrate_options, form) && opt->form <= GW_FORM_TRANSACTIONAL);
+	uint32_t lazy = GW_MIGRATE_LAZY | GW_MIGRATE_NEXT_TOUCH | GW_MIGRATE_LAZY_CANCEL;
+
+	return !opt || (opt->size >= offsetof(struct gw_migrate_options, form) && opt->form <= GW_FORM_TRANSACTIONAL &&
+			__builtin_popcount(opt->flags & lazy) <= 1);
 }
 
 bool known_nodes(struct gw_engine *e, gw_nodemask mask)
 {
 	return mask && !(mask & ~nodes_all(&e->nodes));
+}
+
+/* Pages that are away need all that far nodes need. */
+static int lazy_prepare(struct gw_engine *e, void *arg)
+{
+	int err = mm_far_init(&e->mm);
+
+	(void)arg;
+	return err ? err : faults_start(e);
 }
 
 int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const struct gw_migrate_options *opt,
@@ -48,6 +60,10 @@ int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const 
 	job = job_take(e, opt);
 	if (!job)
 		return -EAGAIN;
+	if (job->rq.lazy && gw_call(e, lazy_prepare, NULL)) {
+		job->state = JOB_FREE;
+		return -EPERM;
+	}
 	job->run = run_migrate;
 	job->from = from;
 	job->to = to;

@@ -34,6 +34,10 @@ static void request_fill(struct gw_job *job, const struct gw_migrate_options *gi
 		.unshare_all = opt.flags & GW_MIGRATE_BREAK_COW,
 		.keep_batch = opt.flags & GW_MIGRATE_NO_STEER,
 		.dry_run = opt.flags & GW_MIGRATE_DRY_RUN,
+		.lazy = opt.flags & GW_MIGRATE_LAZY	   ? LAZY_TO :
+			opt.flags & GW_MIGRATE_NEXT_TOUCH  ? LAZY_TOUCHER :
+			opt.flags & GW_MIGRATE_LAZY_CANCEL ? LAZY_BACK :
+							     LAZY_NOT,
 		.cancel = &job->cancel,
 		.progress = &job->progress,
 	};
@@ -185,6 +189,7 @@ void job_result(const struct gw_job *job, struct gw_migrate_result *res)
 		.pages_failed = p->failed_pages,
 		.pages_gone = p->gone,
 		.pages_huge = p->huge,
+		.pages_lazy = p->lazy,
 		.would_4k = p->would_small,
 		.would_huge = p->would_huge,
 		.would_swapped = p->would_swapped,

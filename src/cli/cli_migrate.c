@@ -32,7 +32,12 @@ static int parse_options(const struct cli_args *args, struct gw_migrate_options 
 	opt->size = sizeof(*opt);
 	opt->flags = (args_has(args, OPT_DRY_RUN) ? GW_MIGRATE_DRY_RUN : 0) |
 		     (args_has(args, OPT_VERIFY) ? GW_MIGRATE_VERIFY : 0) |
-		     (args_has(args, OPT_BREAK_COW) ? GW_MIGRATE_BREAK_COW : 0);
+		     (args_has(args, OPT_BREAK_COW) ? GW_MIGRATE_BREAK_COW : 0) |
+		     (args_has(args, OPT_LAZY) ? GW_MIGRATE_LAZY : 0) |
+		     (args_has(args, OPT_NEXT_TOUCH) ? GW_MIGRATE_NEXT_TOUCH : 0) |
+		     (args_has(args, OPT_LAZY_CANCEL) ? GW_MIGRATE_LAZY_CANCEL : 0);
+	if (args_has(args, OPT_LAZY) + args_has(args, OPT_NEXT_TOUCH) + args_has(args, OPT_LAZY_CANCEL) > 1)
+		return say_error("migrate: --lazy, --next-touch and --lazy-cancel exclude each other");
 	opt->stall_us_max = (uint32_t)args_number(args, OPT_MAX_STALL, 0);
 	opt->batch = (uint32_t)args_number(args, OPT_BATCH, 0);
 	opt->rate = args_number(args, OPT_RATE, 0) * 1000000;
@@ -101,6 +106,9 @@ static const struct cli_option options[] = {
 	{ OPT_DRY_RUN, 0, "dry-run", NULL, "only say what would move, what would stay and why", 0, 0 },
 	{ OPT_VERIFY, 0, "verify", NULL, "compare checksums of every batch", 0, 0 },
 	{ OPT_BREAK_COW, 0, "break-cow", NULL, "also copy pages that a forked child still shares", 0, 0 },
+	{ OPT_LAZY, 0, "lazy", NULL, "copy nothing now: each page moves when it is next touched", 0, 0 },
+	{ OPT_NEXT_TOUCH, 0, "next-touch", NULL, "the same, to the node of the CPU that touches it", 0, 0 },
+	{ OPT_LAZY_CANCEL, 0, "lazy-cancel", NULL, "pages of FROM that wait for that go back to where they were", 0, 0 },
 	{ OPT_BATCH, 0, "batch", "N", "at most that many pages a batch", 1, 512 },
 	{ OPT_FORM, 0, "form", "FORM", "auto, plain or transactional", 0, 0 },
 	{ OPT_QUIET, 'q', "quiet", NULL, "no progress and no summary: only the exit status", 0, 0 },

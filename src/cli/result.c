@@ -66,7 +66,7 @@ static double gb_per_s(const struct gw_migrate_result *res)
 
 uint64_t result_pages_left(const struct gw_migrate_result *res)
 {
-	uint64_t off = res->pages_moved + res->pages_gone;
+	uint64_t off = res->pages_moved + res->pages_lazy + res->pages_gone;
 	uint64_t rest = res->pages_total > off ? res->pages_total - off : 0;
 
 	/* A migration that ran to its end has looked at every page: only what it counted as failed is left. */
@@ -116,6 +116,8 @@ static void print_moved(const struct migration *m, const char *from, const char 
 	printf("%-12s %" PRIu64 " of %" PRIu64 " pages (%s) from %s to %s in %.3f s: %.2f GB/s\n", "moved",
 	       res->pages_moved, res->pages_total, size_text(res->pages_moved * GW_PAGE_SIZE, size), from, to,
 	       (double)res->ns / 1e9, gb_per_s(res));
+	if (res->pages_lazy)
+		printf("%-12s %" PRIu64 " pages: each moves when it is next touched\n", "unmapped", res->pages_lazy);
 	if (res->pages_moved > res->pages_huge)
 		print_window("window", res->stall_ns_max, res->stall_ns_p99, res->stall_ns_p999);
 	if (res->pages_huge)
@@ -176,6 +178,7 @@ static void json_pages(cJSON *object, const struct gw_migrate_result *res)
 	json_add_u64(object, "pages_moved", res->pages_moved);
 	json_add_u64(object, "pages_failed", res->pages_failed);
 	json_add_u64(object, "pages_gone", res->pages_gone);
+	json_add_u64(object, "pages_lazy", res->pages_lazy);
 	json_add_u64(object, "pages_huge", res->pages_huge);
 	json_add_u64(object, "pages_left", result_pages_left(res));
 	failed = json_add_object(object, "failed");

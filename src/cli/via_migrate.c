@@ -50,6 +50,9 @@ static const struct {
 	const char *name, *instead;
 } engines_only[] = {
 	{ OPT_VERIFY, "verify", "the kernel copies" },
+	{ OPT_LAZY, "lazy", "the kernel unmaps nothing" },
+	{ OPT_NEXT_TOUCH, "next-touch", "the kernel unmaps nothing" },
+	{ OPT_LAZY_CANCEL, "lazy-cancel", "the kernel unmaps nothing" },
 	{ OPT_BREAK_COW, "break-cow", "see --all" },
 	{ OPT_FORM, "form", "the kernel has one" },
 };

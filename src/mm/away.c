@@ -160,6 +160,15 @@ struct page *away_at(struct mm *mm, uint64_t addr)
 
 /* ---- a touch ---- */
 
+static bool room_at(struct mm *mm, int node)
+{
+	bool room = node_charge(mm->nodes, node, 1);
+
+	if (room)
+		node_uncharge(mm->nodes, node, 1);
+	return room;
+}
+
 /*
  * Where a touched page comes to: from the cache to where it is wanted, the toucher's node if that was said, else back
  * to its own; from a far node to where policy has it.
@@ -171,12 +180,12 @@ static int away_node(struct mm *mm, const struct page *page, const struct mmu_ev
 	if (mm->forking)
 		return is_cached(mm, page) ? page->node : 0;
 	if (page->flags & PG_LAZY && page->want < NODE_MAX)
-		return page->want;
+		return room_at(mm, page->want) || node_far(mm->nodes, page->node) ? page->want : page->node;
 	if (is_cached(mm, page) && !(page->flags & PG_LAZY))
 		return page->node;
 	who = toucher_of(mm, ev->tid, ev->tid && nodes_direct(mm->nodes) != 1 ? thread_cpu(ev->tid) : -1);
-	if (page->flags & PG_LAZY)
-		return who.local;
+	if (page->flags & PG_LAZY && !node_far(mm->nodes, page->node))
+		return room_at(mm, who.local) ? who.local : page->node;
 	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
 }
 

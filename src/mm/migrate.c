@@ -432,6 +432,44 @@ static void pass_fetch(struct mm *mm, struct pass *pass)
 	lock_release(&mm->lock);
 }
 
+/* ---- lazily ---- */
+
+static int lazy_window(struct mm *mm, struct page *first, struct span *window)
+{
+	int err = cache_ready(mm);
+
+	if (!err)
+		err = pass_window(mm, first, window);
+	if (!err && window->class != ARENA_RW)
+		err = -EINVAL;
+	if (err)
+		return err;
+	lock_acquire(&mm->lock);
+	err = kept_add(mm, mm->window.start, mm->window.end);
+	lock_release(&mm->lock);
+	return err;
+}
+
+static void pass_lazy(struct mm *mm, struct pass *pass)
+{
+	struct lazy_to to = { pass->get_new_page, pass->private };
+	struct page *first = page_by_id(&mm->pt, pass->list->head);
+	struct span window = { 0 };
+	int err = first->flags & (PG_AWAY | PG_HUGE) ? 0 : lazy_window(mm, first, &window);
+
+	if (!err && window.end)
+		err = lazy_batch(mm, pass->list, &window, to, pass->rq);
+	if (!err && window.end)
+		return;
+	lock_acquire(&mm->lock);
+	list_pop(&mm->pt, pass->list);
+	if (!err && first->flags & PG_HUGE && first->flags & PG_PRESENT)
+		settle_as_small(mm, pass, first);
+	else if (err || !lazy_mark(mm, first, to, pass->rq))
+		page_refused(mm, first, err ? err : -EAGAIN, &pass->later, pass->rq);
+	lock_release(&mm->lock);
+}
+
 /* One batch off the list. migrate lock held. */
 static void pass_batch(struct mm *mm, struct pass *pass)
 {
@@ -538,7 +576,9 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
 
 	while (list->head && !request_cancelled(rq)) {
 		batch_turn(mm);
-		if (list->head && page_by_id(&mm->pt, list->head)->flags & PG_AWAY)
+		if (list->head && (rq->lazy == LAZY_TO || rq->lazy == LAZY_TOUCHER))
+			pass_lazy(mm, &pass);
+		else if (list->head && page_by_id(&mm->pt, list->head)->flags & PG_AWAY)
 			pass_fetch(mm, &pass);
 		else if (list->head)
 			pass_batch(mm, &pass);

@@ -214,6 +214,7 @@ struct progress {
 	uint64_t total, done, moved, huge, gone, failed_pages;
 	uint64_t failed[ERRNO_MAX_];
 	uint64_t batches, retries, passes, verify_errors;
+	uint64_t lazy;			/* unmapped: they move when they are touched */
 	uint64_t would_small, would_huge, would_swapped;
 	uint64_t unmanaged[AREA_KINDS];
 	uint32_t batch_last, form_last;
@@ -278,6 +279,9 @@ struct mm {
 
 /* ---- a request ---- */
 
+/* Nothing is copied before it is touched: to the node that was said, or to that of the toucher. Back: no longer so. */
+enum lazy { LAZY_NOT, LAZY_TO, LAZY_TOUCHER, LAZY_BACK };
+
 struct request {
 	uint32_t mode;			/* enum migrate_mode */
 	uint32_t reason;
@@ -286,6 +290,7 @@ struct request {
 	uint32_t batch;			/* most pages, 0: chosen */
 	int form;			/* enum form, or -1 */
 	bool verify, unshare_all, keep_batch, dry_run;
+	uint32_t lazy;			/* enum lazy */
 	bool private_only;		/* pages that others share are no failure: -EACCES */
 	uint32_t *cancel;		/* atomic */
 	struct progress *progress;
@@ -491,6 +496,20 @@ typedef int new_page_t(struct mm *mm, struct page *page, void *private);
  */
 uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
 		       struct request *rq) __asm__("mm_migrate_pages"); /* the name itself is the system call's */
+
+/* lazy.c */
+struct lazy_to {
+	new_page_t *get_new_page;
+	void *private;
+};
+
+/*
+ * Unmap a run from the head of the list. 0, or why its first page could not be: that is still there. migrate lock held,
+ * the window is kept, the cache ready.
+ */
+int lazy_batch(struct mm *mm, struct page_list *list, const struct span *window, struct lazy_to to, struct request *rq);
+/* A page that is away already, and off its list. False: it stays as it is. mm->lock held. */
+bool lazy_mark(struct mm *mm, struct page *page, struct lazy_to to, struct request *rq);
 
 /* What is left of a list: tried again, then counted as failed and put back. */
 void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private, struct request *rq);

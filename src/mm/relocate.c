@@ -11,6 +11,7 @@
 /* Where the pages of each node go; -1: they stay. */
 struct relative {
 	int to[NODE_MAX];
+	uint32_t lazy;	/* enum lazy: to the toucher all of them may go, back only those that languish for it */
 };
 
 static int new_page_relative(struct mm *mm, struct page *page, void *private)
@@ -20,6 +21,12 @@ static int new_page_relative(struct mm *mm, struct page *page, void *private)
 
 	if (to < 0)
 		return -EAGAIN; /* it moved elsewhere meanwhile */
+	if (r->lazy == LAZY_BACK || r->lazy == LAZY_TOUCHER)
+		to = page->node;
+	if (r->lazy) { /* what is charged for it is given back, until it is touched */
+		node_charge_force(mm->nodes, to, page_nr(page));
+		return to;
+	}
 	return node_charge(mm->nodes, to, page_nr(page)) ? to : -ENOMEM;
 }
 
@@ -28,7 +35,11 @@ static bool misplaced(struct mm *mm, const struct relative *r, const struct page
 {
 	int to = r->to[page->node];
 
-	return to >= 0 && to != page->node && may_move(mm, page) != -EACCES;
+	if (to < 0 || may_move(mm, page) == -EACCES)
+		return false;
+	if (r->lazy == LAZY_BACK)
+		return page->flags & PG_LAZY;
+	return to != page->node || r->lazy == LAZY_TOUCHER;
 }
 
 /* On another request's list: that one may end early, and leave it where it was. */
@@ -172,11 +183,11 @@ static void for_books(struct mm *mm, void (*fn)(struct mm *mm, struct page *page
 static void count_vanished(struct request *rq)
 {
 	struct progress *p = rq->progress;
-	uint64_t known = p->moved + p->failed_pages + p->gone;
+	uint64_t known = p->moved + p->lazy + p->failed_pages + p->gone;
 
 	if (!request_cancelled(rq) && known < p->total)
 		p->gone += p->total - known;
-	p->done = p->moved + p->failed_pages + p->gone;
+	p->done = p->moved + p->lazy + p->failed_pages + p->gone;
 }
 
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
@@ -189,6 +200,9 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 	int err;
 
 	nodes_relative(from, to, r.to);
+	r.lazy = rq->lazy;
+	for (int n = 0; n < NODE_MAX && (r.lazy == LAZY_BACK || r.lazy == LAZY_TOUCHER); n++)
+		r.to[n] = from >> n & 1 ? n : -1;
 	request_begin(rq);
 	lock_acquire(&mm->migrate);
 	err = adopt_all(mm, rq->progress->unmanaged);
