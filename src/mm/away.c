@@ -140,22 +140,28 @@ static void away_lost(struct mm *mm, struct page *page, int err)
 		page_gone(mm, page);
 }
 
-struct page *away_at(struct mm *mm, uint64_t addr)
+/* By the first nr notes. */
+static struct page *away_as_of(struct mm *mm, uint64_t addr, uint32_t nr)
 {
 	struct page *page;
 
-	for (uint32_t i = mm->nr_notes; i-- > 0;) {
-		const struct fork_note *n = &mm->notes[i];
+	while (nr-- > 0) {
+		const struct fork_note *n = &mm->notes[nr];
 
-		if (!n->to && addr >= n->start && addr < n->end)
-			return NULL;
 		if (n->to && addr >= n->to && addr < n->to + (n->end - n->start))
 			addr = addr - n->to + n->start;
-		else if (n->to && addr >= n->start && addr < n->end)
-			return NULL; /* it went from here */
+		else if (addr >= n->start && addr < n->end)
+			return NULL; /* gone, or gone from here */
 	}
 	page = page_find(&mm->pt, addr);
-	return page && page->flags & PG_AWAY && !(page->flags & PG_LEFT) ? page : NULL;
+	return page && page->flags & PG_AWAY ? page : NULL;
+}
+
+struct page *away_at(struct mm *mm, uint64_t addr)
+{
+	struct page *page = away_as_of(mm, addr, mm->nr_notes);
+
+	return page && !(page->flags & PG_LEFT) ? page : NULL;
 }
 
 /* ---- a touch ---- */
@@ -599,20 +605,50 @@ void away_give(struct mm *mm, int child, struct far *store, uint32_t home, uint6
 		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)mm->fault_page);
 }
 
+/* Where what is at addr by the books was when the child began; false: gone by then. */
+static bool as_of_fork(const struct mm *mm, uint64_t *addr)
+{
+	for (uint32_t i = 0; i < mm->heir_notes; i++) {
+		const struct fork_note *n = &mm->notes[i];
+
+		if (*addr < n->start || *addr >= n->end)
+			continue;
+		if (!n->to)
+			return false;
+		*addr += n->to - n->start;
+	}
+	return true;
+}
+
 void away_bequeath(struct mm *mm, int child)
 {
 	uint64_t at = 0;
 	struct page *leaf;
 
-	while (mm->pt.away && (leaf = leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_))) {
+	for (; mm->pt.away && (leaf = leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_)); at += HUGE_SIZE_)
 		for (uint64_t a = at; a < at + HUGE_SIZE_ && !(leaf->flags & PG_HUGE); a += PAGE_SIZE_) {
-			struct page *page = away_at(mm, a);
+			struct page *page = page_find(&mm->pt, a);
+			uint64_t there = a;
 
-			if (page)
-				heir_fill(mm, child, page, a);
+			if (page->flags & PG_AWAY && as_of_fork(mm, &there))
+				heir_fill(mm, child, page, there);
 		}
-		at += HUGE_SIZE_;
-	}
+}
+
+/*
+ * The answer to the doorbell: what had happened to mappings since the books were at rest and before the child began, of
+ * which its copy of the notes may have only a part. False: more than the page holds.
+ */
+static bool heir_answer(struct mm *mm)
+{
+	struct heir_answer *a = (void *)mm->fault_page;
+
+	if (mm->heir_notes > HEIR_NOTES)
+		return false;
+	a->told = 1;
+	a->nr = mm->heir_notes;
+	memcpy(a->note, mm->notes, a->nr * sizeof(a->note[0]));
+	return !mm->mmu->ops->copy_child(mm->mmu, mm->heir, mm->doorbell, (uint64_t)mm->fault_page);
 }
 
 bool heir_serve(struct mm *mm)
@@ -622,9 +658,45 @@ bool heir_serve(struct mm *mm)
 	while (mm->mmu->ops->read_child(mm->mmu, mm->heir, &ev) > 0) {
 		if (ev.type != MMU_EV_FAULT)
 			continue;
-		if (ev.addr == mm->doorbell)
-			return true;
-		heir_fill(mm, mm->heir, away_at(mm, ev.addr), ev.addr);
+		if (ev.addr != mm->doorbell) {
+			heir_fill(mm, mm->heir, away_as_of(mm, ev.addr, mm->heir_notes), ev.addr);
+			continue;
+		}
+		if (!heir_answer(mm))
+			away_bequeath(mm, mm->heir);
+		return true;
 	}
 	return false;
+}
+
+/* Nothing is away here: the parent has brought everything. What is in the stores is needed no longer. */
+static void forget_all(struct mm *mm)
+{
+	uint64_t at = 0;
+
+	for (; leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_); at += HUGE_SIZE_)
+		for (uint64_t a = at; a < at + HUGE_SIZE_ && page_find(&mm->pt, at); a += PAGE_SIZE_) {
+			struct page *page = page_find(&mm->pt, a);
+
+			if (page->flags & PG_AWAY)
+				page_gone(mm, page);
+		}
+}
+
+int away_take_over(struct mm *mm)
+{
+	const struct heir_answer *a = (const void *)mm->doorbell;
+	uint32_t parent = mm->pid_parent;
+
+	if (!__atomic_load_n(&a->told, __ATOMIC_ACQUIRE)) {
+		if (sys0(SYS_getppid) != parent)
+			return -ESRCH; /* nobody can say any more what was */
+		forget_all(mm);
+		mm->nr_notes = 0;
+	} else {
+		mm->nr_notes = (uint32_t)a->nr;
+		memcpy(mm->notes, a->note, a->nr * sizeof(a->note[0]));
+	}
+	away_settle(mm);
+	return 0;
 }

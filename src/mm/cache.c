@@ -72,7 +72,7 @@ int cache_ready(struct mm *mm)
 
 int cache_track_again(struct mm *mm)
 {
-	return mm->cache.slots ? mm->mmu->ops->track(mm->mmu, mm->cache.base, mm->cache.slots * PAGE_SIZE_) : 0;
+	return mm->cache.slots ? track_soon(mm, mm->cache.base, mm->cache.slots * PAGE_SIZE_) : 0;
 }
 
 /* The first empty slot from here on, or .slots. Words without one are passed over. */

@@ -276,6 +276,7 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 	struct batch *b = in_flight(mm);
 
 	mm->stats.forks++;
+	mm->heir_notes = mm->nr_notes;
 	if (mm->forking && mm->pt.away && mm->heir < 0) {
 		mm->heir = ev->child;
 		return;

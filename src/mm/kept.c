@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define SOON_NS 20000ULL
+#define SOON_TRIES 250000U	/* five seconds */
+
 static uint32_t kept_index(const struct kept *k, uint64_t addr)
 {
 	uint32_t low = 0, high = k->nr;
@@ -116,6 +119,19 @@ void kept_trim(struct mm *mm)
 	}
 }
 
+/* What came along with the fork is the parent's for a moment longer: until that has read the end of it. */
+int track_soon(struct mm *mm, uint64_t start, uint64_t len)
+{
+	int err = -EBUSY;
+
+	for (uint32_t i = 0; i < SOON_TRIES && err == -EBUSY; i++) {
+		err = mm->mmu->ops->track(mm->mmu, start, len);
+		if (err == -EBUSY)
+			sleep_ns(SOON_NS);
+	}
+	return err;
+}
+
 struct track_again {
 	uint64_t start, end;
 	int err;
@@ -128,7 +144,7 @@ static int track_piece(struct mm *mm, const struct area *a, void *arg)
 	int err = 0;
 
 	if (start < end && away_in(mm, start, end))
-		err = mm->mmu->ops->track(mm->mmu, start, end - start);
+		err = track_soon(mm, start, end - start);
 	t->err = t->err ? t->err : err;
 	return a->start >= t->end;
 }
@@ -139,7 +155,7 @@ int kept_track_again(struct mm *mm)
 		struct kept_range r = mm->kept->range[i];
 		struct track_again t = { r.start, r.end, 0 };
 
-		if (!mm->mmu->ops->track(mm->mmu, r.start, r.end - r.start))
+		if (!track_soon(mm, r.start, r.end - r.start))
 			continue;
 		area_walk(mm, track_piece, &t);
 		if (t.err)

@@ -80,6 +80,7 @@ void mm_fork_prepare(struct mm *mm)
 		observe_locked(mm);
 	__atomic_store_n(&mm->forking, true, __ATOMIC_RELAXED);
 	mm->forker = (uint32_t)sys0(SYS_gettid);
+	mm->pid_parent = mm->pid;
 	mm->forker_signals = signals;
 	lock_release(&mm->lock);
 	stores_freeze(mm);
@@ -156,22 +157,23 @@ static void putback_all(struct mm *mm)
  */
 static int away_inherit(struct mm *mm)
 {
+	int err;
+
 	for (uint32_t i = 0; i < NODE_MAX; i++) {
-		int err = mm->far[i] ? far_fork_child(mm->far[i]) : 0;
+		err = mm->far[i] ? far_fork_child(mm->far[i]) : 0;
 
 		if (err)
 			return err;
 	}
-	away_settle(mm);
 	if (!mm->kept)
 		return 0;
-	(void)*(volatile uint8_t *)mm->doorbell;
+	err = mm->pt.away ? away_take_over(mm) : 0;
 	sys3(SYS_madvise, mm->doorbell, PAGE_SIZE_, MADV_DONTNEED);
-	if (kept_track_again(mm) || cache_track_again(mm)) {
+	if (err || kept_track_again(mm) || cache_track_again(mm)) {
 		base_log("a forked child could not have back what is away: it ends", "");
 		sys2(SYS_kill, sys0(SYS_getpid), SIGKILL);
 	}
-	return mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_);
+	return track_soon(mm, mm->doorbell, PAGE_SIZE_);
 }
 
 int mm_fork_child(struct mm *mm, struct mmu *mmu)

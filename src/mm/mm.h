@@ -198,6 +198,17 @@ struct fork_note {
 	uint64_t to;		/* where mremap() carried it; 0: it is gone */
 };
 
+/* What the parent answers to a child's doorbell. */
+#define HEIR_NOTES 170U
+
+struct heir_answer {
+	uint64_t told;		/* 0: the parent has brought everything instead, or is no more */
+	uint64_t nr;
+	struct fork_note note[HEIR_NOTES];
+};
+
+_Static_assert(sizeof(struct heir_answer) <= PAGE_SIZE_, "one page");
+
 /* Pages that a request brings from one far node to another, or back to memory. */
 struct fetch {
 	struct page *page[FAR_BATCH];
@@ -249,6 +260,8 @@ struct mm {
 	struct kept *kept;		/* protected by lock */
 	struct fork_note *notes;	/* since the fork that is under way began; protected by lock */
 	uint32_t nr_notes;
+	uint32_t heir_notes;		/* of them from before the child began */
+	uint32_t pid_parent;		/* of a fork that is under way, for its child */
 	struct stranded stranded[STRANDED_MAX];	/* protected by lock */
 	uint32_t nr_stranded;
 	int heir;			/* a forked child's faults until its engine takes over; -1: none; atomic */
@@ -407,6 +420,8 @@ void away_give(struct mm *mm, int child, struct far *store, uint32_t home, uint6
 void away_bequeath(struct mm *mm, int child);
 /* What a child that is to have one has touched before. True: it has taken over. */
 bool heir_serve(struct mm *mm);
+/* In the child, when the doorbell has been answered. -ESRCH: by nobody. */
+int away_take_over(struct mm *mm);
 /* While a fork has the books: discarded, carried off; and when it is over. */
 void away_leave(struct mm *mm, uint64_t start, uint64_t end);
 void away_carry(struct mm *mm, const struct mmu_event *ev);
@@ -423,6 +438,7 @@ bool kept_overlaps(const struct mm *mm, uint64_t start, uint64_t end);
 void kept_trim(struct mm *mm);
 /* In a forked child, whose mmu is a new one. An error: pages that are away would be lost. */
 int kept_track_again(struct mm *mm);
+int track_soon(struct mm *mm, uint64_t start, uint64_t len);
 
 /* ---- cache.c: mm->lock held, but where said otherwise ---- */
 
