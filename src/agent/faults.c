@@ -4,7 +4,8 @@
  * as there is a far node; without one the service thread does it, and nothing runs that is not needed.
  *
  * Waking a thread on an idle CPU takes longer than all the rest of a fault (docs/fault-path.md). So while touches come
- * close after one another it does not sleep between them, and looks for the next itself.
+ * close after one another it does not sleep between them, and looks for the next itself; and where each brings in a page
+ * another has to leave, which it sees to meanwhile.
  */
 #include "agent/agent.h"
 
@@ -25,8 +26,11 @@ static int faults_main(void *arg)
 		bool spin = clock_ns() - last < SPIN_NS;
 		struct timespec most = { .tv_nsec = spin ? 0 : 100000000 };
 
-		if (sys5(SYS_ppoll, &fd, 1, &most, 0, 8) <= 0)
+		if (sys5(SYS_ppoll, &fd, 1, &most, 0, 8) <= 0) {
+			if (spin)
+				reclaim_step(mm);
 			continue;
+		}
 		if (mm_drain_events(mm))
 			last = clock_ns();
 		if (__atomic_load_n(&mm->heir, __ATOMIC_RELAXED) >= 0 && !e->heir_watched)

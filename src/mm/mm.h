@@ -460,6 +460,8 @@ void cache_drop_stale(struct mm *mm);
 bool reclaim_needed(const struct mm *mm);
 /* Look, and reclaim as far as needed. On a thread of its own; returns milliseconds until the next look. */
 uint32_t reclaim_once(struct mm *mm);
+/* A little of it, by the reader while nobody asks for anything. False: there was nothing to do. */
+bool reclaim_step(struct mm *mm);
 /* A page that was away is touched. mm->lock held. */
 void reclaim_seen(struct mm *mm, struct page *page);
 /* At the limit who takes a page has another one leave. mm->lock held. */

@@ -21,6 +21,7 @@
 #define ROUNDS_MOST 4096U
 #define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
 #define STALE_MOST 256U
+#define STEP 8U			/* pages between two looks for somebody who waits */
 
 static bool has_limit(const struct mm *mm, uint32_t node)
 {
@@ -145,13 +146,13 @@ static uint32_t shrink_far(struct mm *mm, int node)
 	return to < 0 ? 0 : send(mm, &mm->lru[node], FAR_BATCH, to, &err);
 }
 
-static uint32_t shrink_cached(struct mm *mm, int node)
+static uint32_t shrink_cached(struct mm *mm, int node, uint32_t most)
 {
 	int to = node_behind(mm->nodes, node), err = 0;
-	uint32_t went = send(mm, &mm->languish, FAR_BATCH, to, &err);
+	uint32_t went = send(mm, &mm->languish, most, to, &err);
 
 	if (!went && err == -ENOSPC && shrink_far(mm, to))
-		went = send(mm, &mm->languish, FAR_BATCH, to, &err);
+		went = send(mm, &mm->languish, most, to, &err);
 	/* nobody has room: nothing can leave until something has come back */
 	if (!went && err) {
 		if (!mm->reclaim.full)
@@ -280,13 +281,13 @@ static struct page *next_cold(struct mm *mm, int node, uint32_t *scan)
 	return NULL;
 }
 
-static uint32_t shrink_active(struct mm *mm, int node)
+static uint32_t shrink_active(struct mm *mm, int node, uint32_t most)
 {
 	struct page *page[CLUSTER], *cold;
 	uint32_t scan = SCAN_MOST, went = 0;
 
 	lock_acquire(&mm->lock);
-	while (went < FAR_BATCH && (cold = next_cold(mm, node, &scan)))
+	while (went < most && (cold = next_cold(mm, node, &scan)))
 		went += unmap_cluster(mm, page, cluster(mm, cold, page));
 	lock_release(&mm->lock);
 	return went;
@@ -294,19 +295,15 @@ static uint32_t shrink_active(struct mm *mm, int node)
 
 /* ---- the reclaimer ---- */
 
-/* One batch of whatever is next. False: nothing can leave. */
-static bool shrink(struct mm *mm, int node, uint64_t limit)
+/* Of whatever is next. False: nothing can leave. migrate lock held. */
+static bool shrink(struct mm *mm, int node, uint64_t limit, uint32_t most)
 {
 	uint32_t went = 0;
-	bool out;
 
-	batch_turn(mm);
 	if (mm->languish.nr < cache_share(limit))
-		went = shrink_active(mm, node);
-	out = mm->languish.nr >= cache_share(limit) || !went;
-	if (out)
-		went += shrink_cached(mm, node);
-	books_yield(mm);
+		went = shrink_active(mm, node, most);
+	if (mm->languish.nr >= cache_share(limit) || !went)
+		went += shrink_cached(mm, node, most);
 	return went > 0;
 }
 
@@ -326,6 +323,7 @@ static void node_reclaim(struct mm *mm, uint32_t node, uint64_t used)
 {
 	uint64_t limit = mm->nodes->node[node].spec.bytes / PAGE_SIZE_;
 	struct watermarks w;
+	bool more;
 
 	watermarks_of(limit, &w);
 	mm->reclaim.over = node_used(mm, node, used) >= w.min;
@@ -338,13 +336,48 @@ static void node_reclaim(struct mm *mm, uint32_t node, uint64_t used)
 		uint64_t now = node_used(mm, node, memory_used(mm));
 
 		mm->reclaim.over = now >= w.min;
-		if (now <= w.high || !shrink(mm, (int)node, limit))
+		if (now <= w.high)
+			break;
+		batch_turn(mm);
+		more = shrink(mm, (int)node, limit, FAR_BATCH);
+		books_yield(mm);
+		if (!more)
 			break;
 	}
 	lock_acquire(&mm->migrate);
 	window_close(mm);
 	cache_drop_stale(mm);
 	lock_release(&mm->migrate);
+}
+
+/* The node that is beyond what it is to have, or -1. */
+static int node_over(struct mm *mm, uint64_t used)
+{
+	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
+		struct watermarks w;
+
+		if (!has_limit(mm, n))
+			continue;
+		watermarks_of(mm->nodes->node[n].spec.bytes / PAGE_SIZE_, &w);
+		mm->reclaim.over = node_used(mm, n, used) >= w.min;
+		if (node_used(mm, n, used) > w.high)
+			return (int)n;
+	}
+	return -1;
+}
+
+bool reclaim_step(struct mm *mm)
+{
+	bool more = false;
+	int node;
+
+	if (!mm->cache.slots || !lock_try(&mm->migrate))
+		return false;
+	node = mm->reclaim.full || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) ? -1 : node_over(mm, memory_used(mm));
+	if (node >= 0)
+		more = shrink(mm, node, mm->nodes->node[node].spec.bytes / PAGE_SIZE_, STEP);
+	lock_release(&mm->migrate);
+	return more;
 }
 
 uint32_t reclaim_once(struct mm *mm)
