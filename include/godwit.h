@@ -462,6 +462,7 @@ struct gw_stats {
 	uint64_t pages_cached;		/* in the migration cache: unmapped, not copied */
 	uint64_t rescued;		/* pages there that were in use, and came back from it */
 	uint64_t lazy_moved;		/* pages that moved when they were touched */
+	uint64_t prefetched, prefetch_hits;	/* pages brought along with another, and those that were wanted then */
 	uint64_t refaults;		/* pages promoted so soon that they should have stayed */
 	uint64_t reclaims;		/* runs of the reclaimer */
 	uint64_t stalls_reclaim;	/* pages that a touch had to send away first: the limit was reached */

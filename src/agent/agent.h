@@ -77,6 +77,15 @@ struct post {
 	uint32_t *done;			/* a futex, or NULL */
 };
 
+/* One that waits for devices in the place of the fault thread. */
+#define SLOW_THREADS 4U
+
+struct slow_thread {
+	struct gw_engine *e;
+	struct thread thread;
+	uint8_t *pages;
+};
+
 struct gw_engine {
 	struct region region;
 	struct node_table nodes;
@@ -92,6 +101,7 @@ struct gw_engine {
 	bool stopping;
 	bool heir_watched;		/* service thread only */
 	struct thread faults;
+	struct slow_thread slow[SLOW_THREADS];
 	uint32_t faults_stop;		/* atomic */
 	struct thread reclaimer;
 	uint32_t reclaimer_stop;	/* a futex */
@@ -133,6 +143,8 @@ void service_kick(struct gw_engine *e);
 /* ---- faults.c: on the service thread ---- */
 
 int faults_start(struct gw_engine *e);
+/* With the first node that waits for a device. */
+int slow_start(struct gw_engine *e);
 void faults_stop(struct gw_engine *e);
 
 /* ---- reclaimer.c ---- */

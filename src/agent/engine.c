@@ -413,6 +413,8 @@ int gw_stats(struct gw_engine *e, struct gw_stats *out)
 	out->rescued = m->rescued;
 	out->lazy_moved = m->lazy_moved;
 	out->refaults = m->refaults;
+	out->prefetched = m->prefetched;
+	out->prefetch_hits = m->prefetch_hits;
 	out->reclaims = m->reclaims;
 	out->stalls_reclaim = m->stalls_reclaim;
 	out->events_unmap = m->events[MMU_EV_UNMAP];

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define SPIN_NS 30000ULL
+#define SLOW_LOOK_NS 100000000ULL
 
 static int faults_main(void *arg)
 {
@@ -35,6 +36,47 @@ static int faults_main(void *arg)
 			last = clock_ns();
 		if (__atomic_load_n(&mm->heir, __ATOMIC_RELAXED) >= 0 && !e->heir_watched)
 			service_kick(e);
+	}
+	return 0;
+}
+
+/* Each has pages of its own to read into. */
+static int slow_main(void *arg)
+{
+	struct slow_thread *t = arg;
+	struct mm *mm = &t->e->mm;
+
+	while (!__atomic_load_n(&t->e->faults_stop, __ATOMIC_ACQUIRE)) {
+		uint32_t pushed = __atomic_load_n(&mm->slow.pushed, __ATOMIC_ACQUIRE);
+
+		if (!slow_run(mm, t->pages))
+			futex_wait(&mm->slow.pushed, pushed, SLOW_LOOK_NS);
+	}
+	return 0;
+}
+
+int slow_start(struct gw_engine *e)
+{
+	for (uint32_t i = 0; i < SLOW_THREADS; i++) {
+		struct slow_thread *t = &e->slow[i];
+		int err;
+
+		t->e = e;
+		if (!t->pages)
+			t->pages = region_alloc(&e->region, (AHEAD_MOST + 1) * GW_PAGE_SIZE);
+		if (!t->thread.stack)
+			t->thread.stack = region_alloc(&e->region, THREAD_STACK);
+		if (!t->pages || !t->thread.stack)
+			return -ENOMEM;
+		if (t->thread.tid)
+			continue;
+		t->thread.fn = slow_main;
+		t->thread.arg = t;
+		t->thread.name = "godwit-io";
+		err = thread_start(&t->thread, false);
+		if (err)
+			return err;
+		e->mm.slow.threads++;
 	}
 	return 0;
 }
@@ -65,5 +107,9 @@ int faults_start(struct gw_engine *e)
 void faults_stop(struct gw_engine *e)
 {
 	__atomic_store_n(&e->faults_stop, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&e->mm.slow.pushed, 1, __ATOMIC_RELEASE);
+	futex_wake(&e->mm.slow.pushed);
 	thread_join(&e->faults);
+	for (uint32_t i = 0; i < SLOW_THREADS; i++)
+		thread_join(&e->slow[i].thread);
 }

@@ -66,6 +66,8 @@ static int far_add(struct gw_engine *e, void *arg)
 	a->id = node_add(&e->nodes, a->spec);
 	if (a->id >= 0) {
 		err = faults_start(e);
+		if (!err && far_slow(far))
+			err = slow_start(e);
 		return err ? err : reclaimer_start(e);
 	}
 	e->mm.far[id] = NULL;

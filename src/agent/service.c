@@ -317,6 +317,22 @@ static void service_ready(struct gw_engine *e, int err)
 	futex_wake(&e->ready);
 }
 
+/* In a forked child: those of the parent are not here. */
+static int threads_again(struct gw_engine *e)
+{
+	bool slow = false;
+	int err = 0;
+
+	e->reclaimer.tid = e->faults.tid = 0;
+	for (uint32_t i = 0; i < SLOW_THREADS; i++)
+		e->slow[i].thread.tid = 0;
+	for (uint32_t i = 0; i < NODE_MAX; i++)
+		slow = slow || (e->mm.far[i] && far_slow(e->mm.far[i]));
+	if (e->mm.kept)
+		err = faults_start(e);
+	return !err && slow ? slow_start(e) : err;
+}
+
 static int service_main(void *arg)
 {
 	struct gw_engine *e = arg;
@@ -327,9 +343,7 @@ static int service_main(void *arg)
 		err = mm_fork_child(&e->mm, e->mmu);
 	e->mm.mmu = e->mmu;
 	if (!err && again) {
-		e->reclaimer.tid = e->faults.tid = 0;
-		if (e->mm.kept)
-			err = faults_start(e);
+		err = threads_again(e);
 		reclaimer_start(e);
 	}
 	e->service.tid = (uint32_t)sys0(SYS_gettid);

@@ -26,6 +26,8 @@ static const struct counter counters[] = {
 	COUNTER(pages_cached, "pages unmapped, in the migration cache"),
 	COUNTER(rescued, "of those touched: in use after all"),
 	COUNTER(lazy_moved, "pages moved when they were touched"),
+	COUNTER(prefetched, "pages brought along with another"),
+	COUNTER(prefetch_hits, "of those wanted then"),
 	COUNTER(refaults, "pages that came back too soon"),
 	COUNTER(reclaims, "runs of the reclaimer"),
 	COUNTER(stalls_reclaim, "pages sent away by who touched another"),

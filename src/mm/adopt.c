@@ -57,7 +57,7 @@ void page_leave(struct mm *mm, struct page *page)
 void page_gone(struct mm *mm, struct page *page)
 {
 	if (page->flags & PG_AWAY && !(page->flags & PG_LOCKED))
-		away_release(mm, page->node, page->home);
+		away_release(mm, page->node, page->home, true);
 	page_leave(mm, page);
 }
 

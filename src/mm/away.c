@@ -20,13 +20,13 @@
 
 /* ---- one page ---- */
 
-static bool is_cached(const struct mm *mm, const struct page *page)
+bool is_cached(const struct mm *mm, const struct page *page)
 {
 	return page->flags & PG_AWAY && !node_far(mm->nodes, page->node);
 }
 
 /* stale: what it was is still there, and nobody's. */
-static void release(struct mm *mm, int node, uint32_t home, bool stale)
+void away_release(struct mm *mm, int node, uint32_t home, bool stale)
 {
 	if (node_far(mm->nodes, node))
 		far_drop(mm->far[node], &home, 1);
@@ -34,13 +34,8 @@ static void release(struct mm *mm, int node, uint32_t home, bool stale)
 		cache_give(mm, home, stale);
 }
 
-void away_release(struct mm *mm, int node, uint32_t home)
-{
-	release(mm, node, home, true);
-}
-
 /* Where its content can be read: in its slot, or fetched to buf. NULL: *err says why it cannot be had. */
-static const void *content(struct mm *mm, const struct page *page, void *buf, int *err)
+const void *away_content(struct mm *mm, const struct page *page, void *buf, int *err)
 {
 	if (is_cached(mm, page))
 		return (const void *)cache_slot(mm, page->home);
@@ -49,7 +44,7 @@ static const void *content(struct mm *mm, const struct page *page, void *buf, in
 }
 
 /* Books only: where it was before is for the caller to release. */
-static void page_arrived(struct mm *mm, struct page *page, int node)
+void page_arrived(struct mm *mm, struct page *page, int node)
 {
 	int from = page->node;
 	bool listed = page->flags & PG_LRU;
@@ -81,7 +76,7 @@ void page_back(struct mm *mm, struct page *page, int node)
 	int from = page->node;
 
 	page_arrived(mm, page, node);
-	release(mm, from, home, true);
+	away_release(mm, from, home, true);
 }
 
 static void leave_address(struct mm *mm, struct page *page, int node, uint32_t home)
@@ -122,7 +117,7 @@ struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t ho
 }
 
 /* What cannot be had back: its next touch is SIGBUS. */
-static void away_lost(struct mm *mm, struct page *page, int err)
+void away_lost(struct mm *mm, struct page *page, int err)
 {
 	uint64_t addr = page_addr(&mm->pt, page);
 
@@ -164,100 +159,6 @@ struct page *away_at(struct mm *mm, uint64_t addr)
 	return page && !(page->flags & PG_LEFT) ? page : NULL;
 }
 
-/* ---- a touch ---- */
-
-static bool room_at(struct mm *mm, int node)
-{
-	bool room = node_charge(mm->nodes, node, 1);
-
-	if (room)
-		node_uncharge(mm->nodes, node, 1);
-	return room;
-}
-
-/*
- * Where a touched page comes to: from the cache to where it is wanted, the toucher's node if that was said, else back
- * to its own; from a far node to where policy has it.
- */
-static int away_node(struct mm *mm, const struct page *page, const struct mmu_event *ev)
-{
-	struct toucher who;
-
-	if (mm->forking)
-		return is_cached(mm, page) ? page->node : 0;
-	if (page->flags & PG_LAZY && page->want < NODE_MAX)
-		return room_at(mm, page->want) || node_far(mm->nodes, page->node) ? page->want : page->node;
-	if (is_cached(mm, page) && !(page->flags & PG_LAZY))
-		return page->node;
-	who = toucher_of(mm, ev->tid, ev->tid && nodes_direct(mm->nodes) != 1 ? thread_cpu(ev->tid) : -1);
-	if (page->flags & PG_LAZY && !node_far(mm->nodes, page->node))
-		return room_at(mm, who.local) ? who.local : page->node;
-	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
-}
-
-/*
- * To its address: the frame itself where it may stay the same, else a copy. 0, or why not. *moved: nothing is left
- * where it was.
- */
-static int arrive(struct mm *mm, const struct page *page, uint64_t addr, int node, const void *from, bool *moved)
-{
-	int err = -EBUSY;
-
-	*moved = false;
-	if (is_cached(mm, page) && !mm->forking && node_same_frames(mm->nodes, page->node, node)) {
-		err = mm->mmu->ops->move(mm->mmu, addr, (uint64_t)from, PAGE_SIZE_, true).err;
-		*moved = !err;
-	}
-	/* shared since a fork, or its mapping has changed its attributes */
-	if (err == -EBUSY || err == -EINVAL) {
-		host_near(mm, node);
-		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)from);
-	}
-	return err == -EEXIST ? 0 : err;
-}
-
-static void count_arrival(struct mm *mm, const struct page *page, int node)
-{
-	mm->stats.faults_fetched++;
-	if (!is_cached(mm, page))
-		mm->stats.promoted++;
-	else if (!(page->flags & PG_LAZY))
-		mm->stats.rescued++;
-	else if (node != page->node)
-		mm->stats.lazy_moved++;
-}
-
-void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
-{
-	uint32_t home = page->home;
-	int err = 0, node, from = page->node;
-	const void *what;
-	bool moved;
-
-	if (page->flags & PG_LOCKED) {
-		mm->stats.faults_waited++; /* a request has it in its hands, and wakes */
-		return;
-	}
-	what = content(mm, page, mm->fault_page, &err);
-	if (!what) {
-		away_lost(mm, page, err);
-		return;
-	}
-	node = away_node(mm, page, ev);
-	err = arrive(mm, page, ev->addr, node, what, &moved);
-	if (err) {
-		/* an event is unread, or there is no memory just now: let it fault again */
-		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
-		return;
-	}
-	count_arrival(mm, page, node);
-	if (mm->forking)
-		return;
-	reclaim_seen(mm, page);
-	page_arrived(mm, page, node);
-	release(mm, from, home, !moved);
-}
-
 /* ---- by request ---- */
 
 /* The content is in the caller's hands. 0, or why the page is not at its address. mm->lock held. */
@@ -267,7 +168,7 @@ static int install(struct mm *mm, struct fetch *f, uint32_t i, const void *what,
 
 	for (uint32_t tries = 0; tries < INSTALL_TRIES && err == -EAGAIN && f->page[i]->flags & PG_AWAY; tries++) {
 		/* an event may have it follow its mapping */
-		err = arrive(mm, f->page[i], page_addr(&mm->pt, f->page[i]), f->dest[i], what, moved);
+		err = away_arrive(mm, f->page[i], page_addr(&mm->pt, f->page[i]), f->dest[i], what, moved);
 		if (err == -EAGAIN)
 			mm_drain_events_locked(mm);
 	}
@@ -322,12 +223,12 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 	addr = page_addr(&mm->pt, page);
 	page->flags &= (uint16_t) ~PG_LOCKED;
 	if (!(page->flags & PG_AWAY)) { /* who holds the lock has to drop it */
-		release(mm, f->source, f->home[i], !moved);
+		away_release(mm, f->source, f->home[i], !moved);
 		if (f->to_far && f->new_home[i])
 			far_drop(mm->far[f->dest[i]], &f->new_home[i], 1);
 		err = -ENOENT;
 	} else if (!err && f->to_far) {
-		release(mm, f->source, f->home[i], true);
+		away_release(mm, f->source, f->home[i], true);
 		mm->pt.cached -= f->cached;
 		mm->stats.demoted += f->cached;
 		page->home = f->new_home[i];
@@ -338,7 +239,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 		mm->stats.promoted += !f->cached;
 		node_uncharge(mm->nodes, f->dest[i], 1); /* it was charged when it was chosen */
 		page_arrived(mm, page, f->dest[i]);
-		release(mm, f->source, f->home[i], !moved);
+		away_release(mm, f->source, f->home[i], !moved);
 	} else if (!f->cached && (err == -EBADMSG || (err == -EIO && !f->to_far))) {
 		away_lost(mm, page, err);
 	}
@@ -385,7 +286,7 @@ void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home)
 	}
 	mm->stats.poisoned++;
 	mm->mmu->ops->poison(mm->mmu, addr);
-	release(mm, node, home, true);
+	away_release(mm, node, home, true);
 }
 
 static struct stranded stranded_remove(struct mm *mm, uint32_t i)
@@ -421,7 +322,7 @@ void stranded_gone(struct mm *mm, uint64_t start, uint64_t end)
 		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end) {
 			struct stranded s = stranded_remove(mm, i);
 
-			release(mm, s.node, s.home, true);
+			away_release(mm, s.node, s.home, true);
 		} else {
 			i++;
 		}
@@ -471,7 +372,7 @@ void away_follow(struct mm *mm, struct page *page, uint64_t to)
 	if (page->flags & PG_LOCKED) {
 		if (fetch_follow(mm, page, to))
 			return;
-		what = content(mm, page, mm->fault_page, &err);
+		what = away_content(mm, page, mm->fault_page, &err);
 		node = node_far(mm->nodes, node) ? node : node_behind(mm->nodes, node);
 		if (what && node >= 0 && far_put(mm->far[node], what, 1, &own, &err))
 			page_keep(mm, to, node, own);
@@ -590,7 +491,7 @@ static void heir_fill(struct mm *mm, int child, struct page *page, uint64_t addr
 	if (!page)
 		memset(mm->fault_page, 0, PAGE_SIZE_);
 	else
-		what = content(mm, page, mm->fault_page, &err);
+		what = away_content(mm, page, mm->fault_page, &err);
 	if (what)
 		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)what);
 	else

@@ -52,11 +52,11 @@ int mm_far_init(struct mm *mm)
 		return 0;
 	if (!mm->mmu->ops->sees_forks(mm->mmu))
 		return -EPERM;
-	mm->fault_page = region_alloc(mm->region, (1 + FAR_BATCH) * PAGE_SIZE_);
+	mm->fault_page = region_alloc(mm->region, (AHEAD_MOST + 1 + FAR_BATCH) * PAGE_SIZE_);
 	mm->doorbell = (uint64_t)region_alloc(mm->region, PAGE_SIZE_);
 	if (!mm->fault_page || !mm->doorbell || mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_))
 		return -ENOMEM;
-	mm->fetch_pages = mm->fault_page + PAGE_SIZE_;
+	mm->fetch_pages = mm->fault_page + (AHEAD_MOST + 1) * PAGE_SIZE_;
 	mm->notes = region_alloc(mm->region, FORK_NOTES * sizeof(struct fork_note));
 	if (!mm->notes)
 		return -ENOMEM;
@@ -188,8 +188,9 @@ int mm_fork_child(struct mm *mm, struct mmu *mmu)
 	mm->nr_strays = 0;
 	mm->batch.nr = mm->batch.want = 0;
 	node_forget_arenas(mm->nodes);
-	if (mm->users)
+	if (mm->users || mm->slow.nr || mm->slow.busy)
 		putback_all(mm);
+	memset(&mm->slow, 0, sizeof(mm->slow));
 	mm->users = 0;
 	memset(&mm->stats, 0, sizeof(mm->stats));
 	mm->heir = -1;

@@ -143,6 +143,7 @@ struct mm_stats {
 	uint64_t faults_waited, faults_filled, faults_fetched;
 	uint64_t demoted, promoted;	/* pages that left for a far node, and came from one */
 	uint64_t rescued, lazy_moved;	/* pages in the cache that were touched: in use after all; moved by that */
+	uint64_t prefetched, prefetch_hits;	/* pages brought along, and those of them that were wanted */
 	uint64_t refaults;		/* of those promoted: so soon that they should have stayed */
 	uint64_t reclaims, stalls_reclaim;	/* runs of the reclaimer; pages demoted by who touched another */
 	uint64_t events[MMU_EV_FORK + 1];
@@ -163,6 +164,32 @@ struct kept_range {
 struct kept {
 	uint32_t nr;
 	struct kept_range range[KEPT_MAX];
+};
+
+/* Who goes through memory in order, and how much is brought ahead of him. */
+#define STREAMS 8U
+#define AHEAD_MOST 31U
+
+struct stream {
+	uint64_t next;
+	uint32_t ahead;
+};
+
+/* Touches of pages on nodes that wait for a device. Protected by lock. */
+#define SLOW_MOST 256U
+
+struct slow_fetch {
+	uint64_t addr;
+	uint32_t nr, tid;
+	int node;
+	uint32_t home[AHEAD_MOST + 1];
+};
+
+struct slow {
+	uint32_t threads;	/* that run them; 0: nobody does */
+	uint32_t pushed;	/* ever; a futex */
+	uint32_t first, nr, busy;
+	struct slow_fetch fetch[SLOW_MOST];
 };
 
 /* The migration cache: cache.c. Protected by lock; slots change hands under it. */
@@ -271,6 +298,9 @@ struct mm {
 	struct cache cache;
 	struct page_list languish;	/* pages in it; protected by lock */
 	struct reclaim reclaim;
+	struct stream stream[STREAMS];	/* the reader's */
+	uint32_t next_stream;
+	struct slow slow;
 	struct fetch fetch;		/* protected by migrate; its pages by lock */
 	struct hurry hurry;		/* protected by migrate */
 	bool recycle;			/* atomic */
@@ -389,8 +419,22 @@ void page_stored(struct mm *mm, struct page *page, int node, uint32_t home);
 struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* In the cache from here on. */
 void page_cached(struct mm *mm, struct page *page, uint32_t slot);
-/* What a page that was away had is needed no longer. */
-void away_release(struct mm *mm, int node, uint32_t home);
+/* What a page that was away had is needed no longer; stale: it is still there. */
+void away_release(struct mm *mm, int node, uint32_t home, bool stale);
+bool is_cached(const struct mm *mm, const struct page *page);
+/* Where its content can be read: in its slot, or fetched to buf. NULL: *err says why it cannot be had. */
+const void *away_content(struct mm *mm, const struct page *page, void *buf, int *err);
+/* It is at its address, in the books; where it was before is for the caller to release. */
+void page_arrived(struct mm *mm, struct page *page, int node);
+/* What cannot be had back: its next touch is SIGBUS. */
+void away_lost(struct mm *mm, struct page *page, int err);
+/*
+ * To its address: the frame itself where it may stay the same, else a copy. 0, or why not. *moved: nothing is left
+ * where it was.
+ */
+int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node, const void *from, bool *moved);
+/* Get what is first in the queue of those that wait for a device; pages: AHEAD_MOST + 1. False: there was none. mm->lock not held. */
+bool slow_run(struct mm *mm, uint8_t *pages);
 /* Content in a store, or in a slot of the cache, is that of the page at addr. */
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* Those whose entry was taken: look whether it is free; is one of them at addr; they left; they were carried off. */

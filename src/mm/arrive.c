@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A touch of a page that is away: where it comes to, how it gets there, what comes along.
+ *
+ * Who goes through memory page by page is brought more each time, in one copy. A store that waits for a device is not
+ * waited for here: its pages are locked and handed to other threads (slow_run), and touches of other pages go on.
+ */
+#include "mm/mm.h"
+
+#include <errno.h>
+
+#define FORK_LOOK_NS 50000ULL
+
+static bool room_at(struct mm *mm, int node)
+{
+	bool room = node_charge(mm->nodes, node, 1);
+
+	if (room)
+		node_uncharge(mm->nodes, node, 1);
+	return room;
+}
+
+/*
+ * Where a touched page comes to: from the cache to where it is wanted, the toucher's node if that was said, else back
+ * to its own; from a far node to where policy has it.
+ */
+static int away_node(struct mm *mm, const struct page *page, const struct mmu_event *ev)
+{
+	struct toucher who;
+
+	if (mm->forking)
+		return is_cached(mm, page) ? page->node : 0;
+	if (page->flags & PG_LAZY && page->want < NODE_MAX)
+		return room_at(mm, page->want) || node_far(mm->nodes, page->node) ? page->want : page->node;
+	if (is_cached(mm, page) && !(page->flags & PG_LAZY))
+		return page->node;
+	who = toucher_of(mm, ev->tid, ev->tid && nodes_direct(mm->nodes) != 1 ? thread_cpu(ev->tid) : -1);
+	if (page->flags & PG_LAZY && !node_far(mm->nodes, page->node))
+		return room_at(mm, who.local) ? who.local : page->node;
+	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
+}
+
+/*
+ * To its address: the frame itself where it may stay the same, else a copy. 0, or why not. *moved: nothing is left
+ * where it was.
+ */
+int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node, const void *from, bool *moved)
+{
+	int err = -EBUSY;
+
+	*moved = false;
+	if (is_cached(mm, page) && !mm->forking && node_same_frames(mm->nodes, page->node, node)) {
+		err = mm->mmu->ops->move(mm->mmu, addr, (uint64_t)from, PAGE_SIZE_, true).err;
+		*moved = !err;
+	}
+	/* shared since a fork, or its mapping has changed its attributes */
+	if (err == -EBUSY || err == -EINVAL) {
+		host_near(mm, node);
+		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)from);
+	}
+	return err == -EEXIST ? 0 : err;
+}
+
+static void count_arrival(struct mm *mm, const struct page *page, int node)
+{
+	mm->stats.faults_fetched++;
+	if (!is_cached(mm, page))
+		mm->stats.promoted++;
+	else if (!(page->flags & PG_LAZY))
+		mm->stats.rescued++;
+	else if (node != page->node)
+		mm->stats.lazy_moved++;
+}
+
+/* It is at its address; the books follow, if they may. */
+static void arrived(struct mm *mm, struct page *page, int node, bool moved)
+{
+	uint32_t home = page->home;
+	int from = page->node;
+
+	count_arrival(mm, page, node);
+	if (mm->forking)
+		return;
+	reclaim_seen(mm, page);
+	page_arrived(mm, page, node);
+	away_release(mm, from, home, !moved);
+}
+
+static void bring(struct mm *mm, struct page *page, const struct mmu_event *ev, const void *what)
+{
+	int node = away_node(mm, page, ev);
+	bool moved;
+
+	/* an event is unread, or there is no memory just now: let it fault again */
+	if (away_arrive(mm, page, ev->addr, node, what, &moved))
+		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
+	else
+		arrived(mm, page, node, moved);
+}
+
+/* ---- what comes along ---- */
+
+/* How many pages behind addr are likely to be wanted next: those who came in order so far get twice as many. */
+static uint32_t ahead_of(struct mm *mm, uint64_t addr)
+{
+	struct stream *s = mm->stream, *free = &mm->stream[mm->next_stream];
+
+	for (uint32_t i = 0; i < STREAMS; i++) {
+		if (s[i].next != addr)
+			continue;
+		mm->stats.prefetch_hits += s[i].ahead;
+		s[i].ahead = (uint32_t)min_u64(s[i].ahead ? s[i].ahead * 2 : 1, AHEAD_MOST);
+		s[i].next = addr + (1 + s[i].ahead) * PAGE_SIZE_;
+		return s[i].ahead;
+	}
+	*free = (struct stream){ .next = addr + PAGE_SIZE_ };
+	mm->next_stream = (mm->next_stream + 1) % STREAMS;
+	return 0;
+}
+
+/* The page and those behind it that are away at the same place. */
+static uint32_t run_of(struct mm *mm, struct page *first, uint64_t addr, uint32_t most, uint32_t *home)
+{
+	uint32_t n = 1;
+
+	home[0] = first->home;
+	for (; n < most; n++) {
+		struct page *page = away_at(mm, addr + n * PAGE_SIZE_);
+
+		if (!page || page->flags & (PG_LOCKED | PG_LAZY | PG_ISOLATED) || page->node != first->node)
+			break;
+		home[n] = page->home;
+	}
+	return n;
+}
+
+/* In one copy; where that does not go the first of them, whom somebody waits for. */
+static void bring_run(struct mm *mm, const struct mmu_event *ev, uint32_t nr, const uint8_t *what, const int *err)
+{
+	struct page *page = away_at(mm, ev->addr);
+	uint32_t good = 0;
+	int node;
+
+	while (good < nr && !err[good])
+		good++;
+	if (!page)
+		return;
+	if (err[0]) {
+		away_lost(mm, page, err[0]);
+		return;
+	}
+	node = away_node(mm, page, ev);
+	host_near(mm, node);
+	if (good < 2 || mm->forking || mm->mmu->ops->fill(mm->mmu, ev->addr, (uint64_t)what, good * PAGE_SIZE_)) {
+		bring(mm, page, ev, what);
+		return;
+	}
+	mm->mmu->ops->wake(mm->mmu, ev->addr, good * PAGE_SIZE_);
+	for (uint32_t i = 0; i < good; i++)
+		arrived(mm, away_at(mm, ev->addr + i * PAGE_SIZE_), node, false);
+	mm->stats.prefetched += good - 1;
+}
+
+/* ---- stores that wait for a device ---- */
+
+static bool slow_push(struct mm *mm, const struct slow_fetch *what)
+{
+	struct slow *q = &mm->slow;
+
+	if (!q->threads || q->nr == SLOW_MOST)
+		return false;
+	q->fetch[(q->first + q->nr++) % SLOW_MOST] = *what;
+	__atomic_add_fetch(&q->pushed, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* Off their lists and locked; those behind the first are on theirs. */
+static void lock_run(struct mm *mm, const struct slow_fetch *s)
+{
+	for (uint32_t i = 0; i < s->nr; i++) {
+		struct page *page = page_find(&mm->pt, s->addr + i * PAGE_SIZE_);
+		struct page_list none = { 0 };
+
+		isolate_lru_page(mm, page, &none);
+		page->flags |= PG_LOCKED;
+	}
+}
+
+/* What has left its address meanwhile is dropped by who had it locked. */
+static void unlock_run(struct mm *mm, const struct slow_fetch *s)
+{
+	for (uint32_t i = 0; i < s->nr; i++) {
+		struct page *page = page_find(&mm->pt, s->addr + i * PAGE_SIZE_);
+
+		page->flags &= (uint16_t) ~PG_LOCKED;
+		if (!(page->flags & PG_AWAY))
+			away_release(mm, s->node, s->home[i], true);
+		putback_lru_page(mm, page);
+	}
+	stranded_retry(mm);
+}
+
+static bool slow_pop(struct mm *mm, struct slow_fetch *out)
+{
+	struct slow *q = &mm->slow;
+	bool any;
+
+	lock_acquire(&mm->lock);
+	any = q->nr > 0;
+	if (any) {
+		*out = q->fetch[q->first];
+		q->first = (q->first + 1) % SLOW_MOST;
+		q->nr--;
+		q->busy++;
+	}
+	lock_release(&mm->lock);
+	return any;
+}
+
+/* The books are a fork's: until it is over. */
+static void books_at_rest(struct mm *mm)
+{
+	lock_acquire(&mm->lock);
+	while (mm->forking) {
+		lock_release(&mm->lock);
+		sleep_ns(FORK_LOOK_NS);
+		lock_acquire(&mm->lock);
+	}
+}
+
+bool slow_run(struct mm *mm, uint8_t *pages)
+{
+	struct slow_fetch s;
+	struct mmu_event ev = { 0 };
+	int err[AHEAD_MOST + 1];
+
+	if (!slow_pop(mm, &s))
+		return false;
+	ev.addr = s.addr;
+	ev.tid = s.tid;
+	far_get_many(mm->far[s.node], s.home, s.nr, pages, err);
+	books_at_rest(mm);
+	unlock_run(mm, &s);
+	bring_run(mm, &ev, s.nr, pages, err);
+	mm->mmu->ops->wake(mm->mmu, s.addr, s.nr * PAGE_SIZE_);
+	mm->slow.busy--;
+	lock_release(&mm->lock);
+	return true;
+}
+
+/* ---- the touch ---- */
+
+void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
+{
+	struct slow_fetch s = { .addr = ev->addr, .node = page->node, .tid = ev->tid };
+	int err[AHEAD_MOST + 1];
+
+	if (page->flags & PG_LOCKED) {
+		mm->stats.faults_waited++; /* a request has it in its hands, and wakes */
+		return;
+	}
+	if (is_cached(mm, page)) {
+		bring(mm, page, ev, (const void *)cache_slot(mm, page->home));
+		return;
+	}
+	s.nr = mm->forking ? 1 : run_of(mm, page, ev->addr, 1 + ahead_of(mm, ev->addr), s.home);
+	s.home[0] = page->home;
+	if (far_slow(mm->far[s.node]) && !mm->forking && page->flags & PG_LRU && slow_push(mm, &s)) {
+		lock_run(mm, &s);
+		futex_wake(&mm->slow.pushed);
+		return;
+	}
+	far_get_many(mm->far[s.node], s.home, s.nr, mm->fault_page, err);
+	bring_run(mm, ev, s.nr, mm->fault_page, err);
+}
