@@ -96,19 +96,17 @@ void far_lock_change(struct far *f)
 {
 	lock_acquire(&f->lock);
 	while (f->frozen) {
-		uint32_t frozen = f->frozen;
-
 		lock_release(&f->lock);
-		futex_wait(&f->frozen, frozen, 0);
+		futex_wait(&f->frozen, 1, 0);
 		lock_acquire(&f->lock);
 	}
 }
 
 void far_freeze(struct far *f)
 {
-	lock_acquire(&f->lock);
-	f->frozen++;
-	if (f->frozen == 1 && f->ops->freeze)
+	far_lock_change(f);
+	f->frozen = 1;
+	if (f->ops->freeze)
 		f->ops->freeze(f);
 	lock_release(&f->lock);
 }
@@ -116,10 +114,9 @@ void far_freeze(struct far *f)
 void far_thaw(struct far *f)
 {
 	lock_acquire(&f->lock);
-	BUG_ON(!f->frozen);
-	if (f->frozen == 1 && f->ops->thaw)
+	if (f->ops->thaw)
 		f->ops->thaw(f);
-	__atomic_fetch_sub(&f->frozen, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&f->frozen, 0, __ATOMIC_RELAXED);
 	lock_release(&f->lock);
 	futex_wake(&f->frozen);
 }

@@ -36,13 +36,15 @@ struct far_stats {
 	uint64_t refused;		/* puts for which there was no room */
 	uint64_t io_errors, bad_sums;	/* pages that could not be read back, by cause */
 	uint64_t compactions, compacted;	/* runs of it, objects moved */
+	uint64_t buffered;		/* file: 1 where the filesystem has no O_DIRECT, so that the page cache has a copy too */
 };
 
 struct far;
 
 /*
  * 0 with an empty store, or -errno: -ENOMEM; file: what open(2) and io_uring_setup(2) say, -EISDIR where the directory
- * takes no unnamed file, -EBUSY where a block device is mounted or another's. Descriptors are opened in the caller's table.
+ * takes no unnamed file, -EEXIST where the file has content, -EBUSY where a block device is mounted or another's.
+ * Descriptors are opened in the caller's table; the thread has to live as long as the store, for those of a fork.
  */
 int far_open(struct far **out, struct region *r, const struct far_spec *spec);
 /* Everything that is kept is forgotten. */
@@ -54,26 +56,31 @@ bool far_slow(const struct far *f);
 /*
  * Keep the nr (at most FAR_BATCH) pages that lie one after another at src. Returns how many were kept, from the first
  * on; of those home[i] is the number, never 0. Fewer than nr: *err says why the next was not: -ENOSPC (full), -ENOMEM,
- * -EIO. The content is read more than once and must not change meanwhile.
+ * -EIO. The content is read more than once and must not change meanwhile. With dedup several pages may have one number:
+ * each is dropped for itself.
  */
 uint32_t far_put(struct far *f, const void *src, uint32_t nr, uint32_t *home, int *err);
 /* The content of a page to dst (64-byte aligned). 0, -EIO, -EBADMSG: what came back is not what was kept. It stays kept. */
 int far_get(struct far *f, uint32_t home, void *dst);
 /* The same of several, page i to dst + i * FAR_PAGE, in one go where the device can. err[i] as far_get(). */
 void far_get_many(struct far *f, const uint32_t *home, uint32_t nr, void *dst, int *err);
-/* Keep them no longer. */
+/* Keep them no longer. Of one that is being read by far_get() the reader gets its content or -EBADMSG. */
 void far_drop(struct far *f, const uint32_t *home, uint32_t nr);
 void far_stats(struct far *f, struct far_stats *out);
 
 /*
  * Around fork(), on the forking thread: from freeze to thaw nothing in the store changes; far_get() and far_get_many()
- * work meanwhile on other threads, far_put() and far_drop() wait.
+ * work meanwhile on other threads, far_put() and far_drop() wait. Freezing opens a descriptor for the child in the
+ * caller's table; thawing closes it, so far_thaw() is for both: the parent, and the thread that has forked in the child
+ * when far_fork_child() has returned or is not wanted. One fork at a time: a second freeze waits.
  */
 void far_freeze(struct far *f);
 void far_thaw(struct far *f);
 /*
  * In the child, before fork() returns there, on the thread whose table of descriptors is to serve the store: both have
- * what was kept, and neither sees what the other keeps or drops. -errno: the child has nothing of it.
+ * what was kept, and neither sees what the other keeps or drops. -errno: the child has nothing of it; file: -EUSERS
+ * (1024 processes have the file), or why it could not be opened once more. It may run on another thread than the one
+ * that has forked, with another table of descriptors, as long as that one's still has what far_freeze() opened.
  */
 int far_fork_child(struct far *f);
 

@@ -5,14 +5,14 @@
 
 #include "far/far.h"
 
-/* The calls of far.h; put, drop and fork_child come with nothing frozen or injected left to be looked after. */
+/* The calls of far.h: get for one or many, freeze and thaw under the lock. */
 struct far_ops {
 	void (*close)(struct far *f);
 	uint32_t (*put)(struct far *f, const char *src, uint32_t nr, uint32_t *home, int *err);
 	void (*get)(struct far *f, const uint32_t *home, uint32_t nr, char *dst, int *err);
 	void (*drop)(struct far *f, const uint32_t *home, uint32_t nr);
 	void (*stats)(struct far *f, struct far_stats *out);
-	int (*freeze)(struct far *f);
+	void (*freeze)(struct far *f);	/* may be NULL, as thaw */
 	void (*thaw)(struct far *f);
 	int (*fork_child)(struct far *f);
 };
@@ -33,7 +33,7 @@ struct far {
 	struct far_spec spec;
 	bool slow;
 	struct lock lock;		/* of what the kinds keep */
-	uint32_t frozen;		/* by so many; protected by lock, waited for as a futex */
+	uint32_t frozen;		/* 0 or 1; protected by lock, waited for as a futex */
 	uint32_t injecting;		/* faults that are planned; atomic */
 	struct lock plans;		/* of plan[]; taken with lock held, so of the next rank */
 	struct far_plan plan[FAR_FAULTS];
