@@ -173,10 +173,12 @@ static bool is_ours(const struct backing *b, int fd)
 	       sys3(SYS_lseek, fd, 0, SEEK_CUR) == (long)b->mark;
 }
 
-void backing_close_fd(const struct backing *b, int fd)
+bool backing_close_fd(const struct backing *b, int fd)
 {
-	if (is_ours(b, fd))
-		sys1(SYS_close, fd);
+	if (!is_ours(b, fd))
+		return false;
+	sys1(SYS_close, fd);
+	return true;
 }
 
 int backing_inherit(const struct backing *b, int fd)

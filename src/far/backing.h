@@ -28,8 +28,8 @@ int backing_reopen(const struct backing *b);
  * has it too, or that of the process' first thread does.
  */
 int backing_inherit(const struct backing *b, int fd);
-/* Close a descriptor of this table, if it is one of the store's and not something else by now. */
-void backing_close_fd(const struct backing *b, int fd);
+/* Close a descriptor of this table, if it is one of the store's and not something else by now: was it? */
+bool backing_close_fd(const struct backing *b, int fd);
 /* Room on the disk for a part of it: 0, -ENOSPC or another -errno. And no longer. */
 int backing_grow(struct backing *b, uint64_t offset, uint64_t len);
 void backing_punch(const struct backing *b, uint64_t offset, uint64_t len);

@@ -455,17 +455,19 @@ static void file_thaw(struct far *f)
 static int file_fork_child(struct far *f)
 {
 	struct file *s = file_of(f);
-	int mine = s->fork_fd, parents = s->backing.fd;
+	int mine, parents = s->backing.fd;
 
-	uring_forget(&s->uring);
 	s->bounce_lock = LOCK_INIT(RANK_FAR);
-	if (s->fork_err || s->fork_fd < 0)
-		return s->fork_err ? s->fork_err : -EBADF;
-	mine = backing_inherit(&s->backing, s->fork_fd);
-	if (mine < 0)
+	mine = s->fork_err ? s->fork_err : backing_inherit(&s->backing, s->fork_fd);
+	if (mine < 0) {
+		/* what is left to be closed here is memory only */
+		uring_forget(&s->uring, false);
+		s->slots.me = SLOTS_NONE;
+		s->backing.fd = -1;
 		return mine;
-	if (parents != mine)
-		backing_close_fd(&s->backing, parents);
+	}
+	/* where our file was not the ring was not either, and its number is another's */
+	uring_forget(&s->uring, parents != mine && backing_close_fd(&s->backing, parents));
 	s->backing.fd = mine;
 	s->backing.opener = (uint32_t)sys0(SYS_gettid);
 	s->slots.me = s->fork_member;
@@ -487,9 +489,11 @@ static void file_close(struct far *f)
 	int fd = s->backing.fd;
 
 	uring_close(&s->uring);
-	member_clear(&s->slots, s->slots.me);
+	if (s->slots.me != SLOTS_NONE)
+		member_clear(&s->slots, s->slots.me);
 	region_drop(f->region, f->part);
-	sys1(SYS_close, fd);
+	if (fd >= 0)
+		sys1(SYS_close, fd);
 }
 
 static const struct far_ops file_ops = {

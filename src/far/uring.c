@@ -59,13 +59,13 @@ void uring_close(struct uring *u)
 		sys2(SYS_munmap, u->ring, u->ring_len);
 	if (u->sqes)
 		sys2(SYS_munmap, u->sqes, u->sqes_len);
-	if (u->fd >= 0)
-		sys1(SYS_close, u->fd);
-	uring_forget(u);
+	uring_forget(u, true);
 }
 
-void uring_forget(struct uring *u)
+void uring_forget(struct uring *u, bool inherited)
 {
+	if (u->fd >= 0 && inherited)
+		sys1(SYS_close, u->fd);
 	*u = (struct uring){ .fd = -1 };
 }
 

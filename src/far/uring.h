@@ -33,8 +33,8 @@ struct uring {
 /* Without rings when they are refused; that is no error. */
 void uring_open(struct uring *u);
 void uring_close(struct uring *u);
-/* In a forked child: the rings are the parent's, and not even mapped here. */
-void uring_forget(struct uring *u);
+/* In a forked child: the rings are the parent's, and not even mapped here. inherited: their descriptor is in this table. */
+void uring_forget(struct uring *u, bool inherited);
 /* All of them, to their end or an error each. */
 void uring_run(struct uring *u, int fd, bool write, struct uring_op *op, uint32_t nr);
 

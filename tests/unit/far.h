@@ -21,7 +21,7 @@
 #define SANITIZED
 #define STEPS 10000
 #else
-#define STEPS 100000
+#define STEPS 50000
 #endif
 
 #define FAR_REGION (1UL << 30)
