@@ -28,8 +28,8 @@ static int faults_main(void *arg)
 		struct timespec most = { .tv_nsec = spin ? 0 : 100000000 };
 
 		if (sys5(SYS_ppoll, &fd, 1, &most, 0, 8) <= 0) {
-			if (spin)
-				reclaim_step(mm);
+			if (!spin || !reclaim_step(mm))
+				cache_trim(mm, !spin);
 			continue;
 		}
 		if (mm_drain_events(mm))

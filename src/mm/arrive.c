@@ -49,7 +49,8 @@ int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node,
 	int err = -EBUSY;
 
 	*moved = false;
-	if (is_cached(mm, page) && !mm->forking && node_same_frames(mm->nodes, page->node, node)) {
+	if (is_cached(mm, page) && !mm->forking && !(page->flags & PG_LOCKED) && !cache_huge(mm, page->home) &&
+	    node_same_frames(mm->nodes, page->node, node)) {
 		err = mm->mmu->ops->move(mm->mmu, addr, (uint64_t)from, PAGE_SIZE_, true).err;
 		*moved = !err;
 	}
@@ -83,7 +84,8 @@ static void arrived(struct mm *mm, struct page *page, int node, bool moved)
 		return;
 	reclaim_seen(mm, page);
 	page_arrived(mm, page, node);
-	away_release(mm, from, home, !moved);
+	if (!(page->flags & PG_LOCKED)) /* else who has it locked drops it */
+		away_release(mm, from, home, !moved);
 }
 
 static void bring(struct mm *mm, struct page *page, const struct mmu_event *ev, const void *what)
@@ -255,8 +257,9 @@ void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 	struct slow_fetch s = { .addr = ev->addr, .node = page->node, .tid = ev->tid };
 	int err[AHEAD_MOST + 1];
 
-	if (page->flags & PG_LOCKED) {
-		mm->stats.faults_waited++; /* a request has it in its hands, and wakes */
+	/* a request has it in its hands, and wakes; what is in the cache is there all the same */
+	if (page->flags & PG_LOCKED && !is_cached(mm, page)) {
+		mm->stats.faults_waited++;
 		return;
 	}
 	if (is_cached(mm, page)) {

@@ -96,12 +96,6 @@ static void leave_address(struct mm *mm, struct page *page, int node, uint32_t h
 		lru_add(mm, page);
 }
 
-void page_stored(struct mm *mm, struct page *page, int node, uint32_t home)
-{
-	BUG_ON(page->flags & PG_LRU);
-	leave_address(mm, page, node, home);
-}
-
 void page_cached(struct mm *mm, struct page *page, uint32_t slot)
 {
 	leave_address(mm, page, page->node, slot);
@@ -226,7 +220,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 		away_release(mm, f->source, f->home[i], !moved);
 		if (f->to_far && f->new_home[i])
 			far_drop(mm->far[f->dest[i]], &f->new_home[i], 1);
-		err = -ENOENT;
+		err = page->flags & PG_PRESENT ? -EAGAIN : -ENOENT; /* it was touched, and came back */
 	} else if (!err && f->to_far) {
 		away_release(mm, f->source, f->home[i], true);
 		mm->pt.cached -= f->cached;
@@ -496,14 +490,6 @@ static void heir_fill(struct mm *mm, int child, struct page *page, uint64_t addr
 		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)what);
 	else
 		mm->mmu->ops->poison_child(mm->mmu, child, addr);
-}
-
-void away_give(struct mm *mm, int child, struct far *store, uint32_t home, uint64_t addr)
-{
-	if (far_get(store, home, mm->fault_page))
-		mm->mmu->ops->poison_child(mm->mmu, child, addr);
-	else
-		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)mm->fault_page);
 }
 
 /* Where what is at addr by the books was when the child began; false: gone by then. */

@@ -22,7 +22,6 @@
 #include "mm/mm.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #define OUT_TRIES 2		/* while pages are out nobody waits for an event to pass */
@@ -56,36 +55,18 @@ static int run_ready(struct mm *mm, struct batch *b, struct arena *to, struct ar
 	return err;
 }
 
-/* To a far node no frames come in: the pages go where they leave to, and from there into the store. */
-static int store_ready(struct mm *mm, struct batch *b)
-{
-	int err;
-
-	b->fresh = false;
-	b->frames = 0;
-	b->frame_half = NULL;
-	b->arena = NULL;
-	memset(b->kept, 0, sizeof(b->kept));
-	lock_acquire(&mm->lock);
-	err = kept_add(mm, mm->window.start, mm->window.end);
-	lock_release(&mm->lock);
-	return err ? -ENOMEM : 0;
-}
-
 static int batch_prepare(struct mm *mm, struct batch *b, enum arena_class class)
 {
-	bool huge = b->unit == HUGE_SIZE_, far = node_far(mm->nodes, b->dest[0]);
-	struct arena *from = arena_for(mm, b->source, class, huge),
-		     *to = far ? from : arena_for(mm, b->dest[0], class, huge);
+	bool huge = b->unit == HUGE_SIZE_;
+	struct arena *to = arena_for(mm, b->dest[0], class, huge), *from = arena_for(mm, b->source, class, huge);
 	int err;
 
-	b->store = far ? mm->far[b->dest[0]] : NULL;
 	if (!to || !from)
 		return -ENOMEM;
 	b->arena = to;
 	b->frame_half = arena_fuller(to);
 	b->out_half = arena_twin(from, to == from ? b->frame_half : arena_fuller(from));
-	err = far ? store_ready(mm, b) : run_ready(mm, b, to, from);
+	err = run_ready(mm, b, to, from);
 	if (err)
 		return err;
 	err = slots_ready(mm, from, b->out_half, b->want);
@@ -156,8 +137,6 @@ static void settle_fresh(struct mm *mm, struct batch *b)
 static void settle_exploded(struct mm *mm, struct batch *b)
 {
 	slots_drop(mm, b->out_half, b->out, HUGE_SIZE_);
-	if (b->store)
-		return;
 	slots_drop(mm, b->frame_half, b->frames, HUGE_SIZE_);
 	b->frame_half->full--;
 }
@@ -168,9 +147,7 @@ static void batch_settle(struct mm *mm, struct batch *b, bool was_huge)
 		settle_exploded(mm, b);
 		return;
 	}
-	if (b->store)
-		;
-	else if (b->fresh)
+	if (b->fresh)
 		settle_fresh(mm, b);
 	else
 		settle_frames(mm, b);
@@ -355,74 +332,6 @@ static void copy_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t n)
 	for (uint32_t k = i; k < i + n && err; k++) {
 		b->home[k] = true;
 		b->err[k] = (int16_t)(err == -ENOMEM ? err : -EAGAIN);
-	}
-}
-
-/* ---- to a store ---- */
-
-/* What was put, from page i on; an event may have taken a page's address away meanwhile. */
-static void store_note(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr)
-{
-	lock_acquire(&mm->lock);
-	for (uint32_t k = i; k < i + nr; k++)
-		if (b->state[k] == SLOT_OUT)
-			b->state[k] = SLOT_KEPT;
-	lock_release(&mm->lock);
-}
-
-/* A run; what the store does not take goes back where it was. */
-static void store_run(struct mm *mm, struct batch *b, uint32_t i, uint32_t nr)
-{
-	int err = 0;
-
-	while (nr) {
-		uint32_t n = (uint32_t)min_u64(nr, FAR_BATCH),
-			 kept = far_put(b->store, (const void *)slot(b->out, b, i), n, &b->kept[i], &err);
-
-		store_note(mm, b, i, kept);
-		i += kept;
-		nr -= kept;
-		if (kept == n)
-			continue;
-		b->home[i] = true;
-		b->err[i] = (int16_t)err;
-		i++;
-		nr--;
-	}
-}
-
-/* A THP is stored in pieces. */
-static void batch_store(struct mm *mm, struct batch *b)
-{
-	lock_acquire(&mm->lock);
-	if (b->unit == HUGE_SIZE_ && b->state[0] == SLOT_OUT)
-		batch_explode(mm);
-	lock_release(&mm->lock);
-	for (uint32_t i = 0, n; i < b->nr; i += n) {
-		n = 1;
-		if (b->state[i] != SLOT_OUT)
-			continue;
-		while (i + n < b->nr && b->state[i + n] == SLOT_OUT)
-			n++;
-		store_run(mm, b, i, n);
-	}
-}
-
-/* What comes back from the store is what went in; else it goes back where it was. */
-static void store_verify(struct mm *mm, struct batch *b, struct progress *p)
-{
-	for (uint32_t i = 0; i < b->nr; i++) {
-		if (b->state[i] != SLOT_KEPT ||
-		    (!far_get(b->store, b->kept[i], mm->fetch_pages) &&
-		     mm->mmu->ops->same(mm->mmu, (uint64_t)mm->fetch_pages, slot(b->out, b, i), PAGE_SIZE_)))
-			continue;
-		p->verify_errors++;
-		lock_acquire(&mm->lock);
-		if (b->state[i] == SLOT_KEPT)
-			b->state[i] = SLOT_OUT;
-		lock_release(&mm->lock);
-		b->home[i] = true;
-		b->err[i] = -EIO;
 	}
 }
 
@@ -614,7 +523,7 @@ static bool batch_remap(struct mm *mm, struct batch *b)
 /* Frames that were made while the pages were out: what the kernel took from elsewhere is none of this node's. */
 static void fresh_look(struct mm *mm, struct batch *b)
 {
-	for (uint32_t i = 0, n; !b->store && b->fresh && b->arena->host >= 0 && i < b->nr; i += n) {
+	for (uint32_t i = 0, n; b->fresh && b->arena->host >= 0 && i < b->nr; i += n) {
 		int host[BATCH_MAX];
 
 		n = run_length(b, i, SLOT_IN);
@@ -625,17 +534,6 @@ static void fresh_look(struct mm *mm, struct batch *b)
 				b->host[i + k] = (int16_t)host[k];
 				b->arena->scarce = true;
 			}
-	}
-}
-
-void batch_wake_kept(struct mm *mm)
-{
-	struct batch *b = &mm->batch;
-
-	for (uint32_t i = 0, n; b->store && i < b->nr; i += n) {
-		n = run_length(b, i, b->state[i]);
-		if (b->state[i] == SLOT_KEPT)
-			mm->mmu->ops->wake(mm->mmu, b->addr[i], n * b->unit);
 	}
 }
 
@@ -692,7 +590,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 		return 0;
 	}
 	began = clock_ns();
-	if (form == FORM_TRANSACTIONAL && (b->store || !precopied(mm, b)))
+	if (form == FORM_TRANSACTIONAL && !precopied(mm, b))
 		form = FORM_PLAIN;
 	if (form == FORM_TRANSACTIONAL && !b->fresh && BUG_BACK(BUG_DIRTY_EARLY))
 		batch_precopy(mm, b);
@@ -701,15 +599,11 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	lock_acquire(&mm->lock);
 	batch_unmap(mm, b);
 	lock_release(&mm->lock);
-	if (b->store)
-		batch_store(mm, b);
-	else if (form == FORM_PLAIN)
+	if (form == FORM_PLAIN)
 		batch_copy(mm, b);
 	else if (!BUG_BACK(BUG_COPY_FIRST) && !BUG_BACK(BUG_DIRTY_EARLY))
 		batch_recopy(mm, b);
-	if (rq->verify && b->store)
-		store_verify(mm, b, rq->progress);
-	else if (rq->verify)
+	if (rq->verify)
 		batch_verify(mm, b, rq->progress);
 	for (;;) {
 		lock_acquire(&mm->lock);

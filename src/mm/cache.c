@@ -17,7 +17,8 @@
 #include <sys/mman.h>
 
 #define SLOTS_MOST (1U << 24)	/* 64 GiB of addresses */
-#define SLOTS_LEAST (1U << 14)
+#define SLOTS_LEAST (1U << 15)
+#define HUGE_TRIES 4096U
 #define MADV_POPULATE_WRITE_ 23
 
 static bool bit(const uint64_t *map, uint32_t i)
@@ -61,7 +62,8 @@ int cache_ready(struct mm *mm)
 		return -ENOMEM;
 	c->used = region_alloc(mm->region, slots / 8);
 	c->stale = region_alloc(mm->region, slots / 8);
-	if (!c->used || !c->stale || cache_map(at, len) < 0 || mm->mmu->ops->track(mm->mmu, at, len - PAGE_SIZE_)) {
+	c->huge = region_alloc(mm->region, max_u64(slots / 8 / LEAF_PAGES, 8));
+	if (!c->used || !c->stale || !c->huge || cache_map(at, len) < 0 || mm->mmu->ops->track(mm->mmu, at, len - PAGE_SIZE_)) {
 		region_drop(mm->region, (void *)at);
 		return -ENOMEM;
 	}
@@ -90,6 +92,15 @@ static uint32_t next_empty(const struct cache *c, uint32_t from)
 	return c->slots;
 }
 
+static bool group_empty(const struct cache *c, uint32_t group)
+{
+	uint32_t word = group * LEAF_PAGES / 64, k = 0;
+
+	while (k < LEAF_PAGES / 64 && !c->used[word + k] && !c->stale[word + k])
+		k++;
+	return k == LEAF_PAGES / 64;
+}
+
 uint32_t cache_take(struct mm *mm, uint32_t most, uint32_t *first)
 {
 	struct cache *c = &mm->cache;
@@ -97,7 +108,10 @@ uint32_t cache_take(struct mm *mm, uint32_t most, uint32_t *first)
 
 	if (at == c->slots)
 		at = next_empty(c, 0);
-	while (n < most && at + n < c->slots && !bit(c->used, at + n) && !bit(c->stale, at + n)) {
+	if (at < c->slots && group_empty(c, at / LEAF_PAGES))
+		c->huge[at / LEAF_PAGES / 64] &= ~(1ULL << at / LEAF_PAGES % 64);
+	while (n < most && at + n < c->slots && !bit(c->used, at + n) && !bit(c->stale, at + n) &&
+	       (!n || (at + n) % LEAF_PAGES)) {
 		c->used[(at + n) / 64] |= 1ULL << (at + n) % 64;
 		n++;
 	}
@@ -105,6 +119,33 @@ uint32_t cache_take(struct mm *mm, uint32_t most, uint32_t *first)
 	c->cursor = at + n < c->slots ? at + n : 0;
 	c->nr += n;
 	return n;
+}
+
+/* 2 MiB that are all empty. Behind the cursor nothing was used for the longest time. */
+bool cache_take_huge(struct mm *mm, uint32_t *first)
+{
+	struct cache *c = &mm->cache;
+	uint32_t groups = c->slots / LEAF_PAGES, from = c->cursor / LEAF_PAGES + 1;
+
+	for (uint32_t i = 0; i < groups && i < HUGE_TRIES; i++) {
+		uint32_t g = (from + i) % groups, word = g * LEAF_PAGES / 64;
+
+		if (!group_empty(c, g))
+			continue;
+		*first = g * LEAF_PAGES;
+		for (uint32_t k = 0; k < LEAF_PAGES / 64; k++)
+			c->used[word + k] = ~0ULL;
+		c->huge[g / 64] |= 1ULL << g % 64;
+		c->nr += LEAF_PAGES;
+		c->cursor = (g + 1) % groups * LEAF_PAGES;
+		return true;
+	}
+	return false;
+}
+
+bool cache_huge(const struct mm *mm, uint32_t slot)
+{
+	return bit(mm->cache.huge, slot / LEAF_PAGES);
 }
 
 void cache_give(struct mm *mm, uint32_t slot, bool stale)
@@ -163,4 +204,16 @@ void cache_drop_stale(struct mm *mm)
 		if (err)
 			return; /* those slots are not used any more */
 	}
+}
+
+void cache_trim(struct mm *mm, bool all)
+{
+	uint32_t nr = __atomic_load_n(&mm->cache.nr_stale, __ATOMIC_RELAXED);
+
+	if (!nr || (nr < STALE_MOST && !all) || !lock_try(&mm->migrate))
+		return;
+	cache_drop_stale(mm);
+	if (all)
+		kept_trim(mm);
+	lock_release(&mm->migrate);
 }

@@ -28,8 +28,7 @@ static bool batch_holds(struct mm *mm, uint64_t addr)
 	struct batch *b = in_flight(mm);
 
 	for (uint32_t i = 0; b && i < b->nr; i++)
-		if ((b->state[i] == SLOT_OUT || b->state[i] == SLOT_KEPT) && addr >= b->addr[i] &&
-		    addr < b->addr[i] + b->unit)
+		if (b->state[i] == SLOT_OUT && addr >= b->addr[i] && addr < b->addr[i] + b->unit)
 			return true;
 	return false;
 }
@@ -162,8 +161,7 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 	if (ev->type == MMU_EV_REMOVE && BUG_BACK(BUG_STALE))
 		b = NULL;
 	for (uint32_t i = 0; b && i < b->nr; i++)
-		if ((b->state[i] == SLOT_OUT || b->state[i] == SLOT_KEPT) && b->addr[i] < ev->end &&
-		    b->addr[i] + b->unit > ev->addr) {
+		if (b->state[i] == SLOT_OUT && b->addr[i] < ev->end && b->addr[i] + b->unit > ev->addr) {
 			b->state[i] = SLOT_GONE;
 			mm->mmu->ops->wake(mm->mmu, b->addr[i], b->unit);
 		}
@@ -189,8 +187,7 @@ static bool batch_follow(struct mm *mm, const struct mmu_event *ev)
 	batch_part(mm, ev->addr, ev->end);
 	b = in_flight(mm);
 	for (uint32_t i = 0; b && i < b->nr; i++) {
-		if ((b->state[i] != SLOT_OUT && b->state[i] != SLOT_KEPT) || b->addr[i] < ev->addr ||
-		    b->addr[i] >= ev->end)
+		if (b->state[i] != SLOT_OUT || b->addr[i] < ev->addr || b->addr[i] >= ev->end)
 			continue;
 		if (b->page[i]) {
 			/* the entry stays behind; the page is entered anew when it has arrived */
@@ -281,12 +278,9 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 		mm->heir = ev->child;
 		return;
 	}
-	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++) {
+	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
 		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
 			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
-		if (b->state[i] == SLOT_KEPT)
-			away_give(mm, ev->child, b->store, b->kept[i], b->addr[i]);
-	}
 	away_bequeath(mm, ev->child);
 	mm->mmu->ops->close_child(mm->mmu, ev->child);
 }

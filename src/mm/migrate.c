@@ -253,13 +253,6 @@ static void settle_stray(struct mm *mm, struct pass *pass, struct batch *b, uint
 		pass->rq->progress->failed_pages += nr;
 		mm->stats.failed[e] += nr;
 	}
-	if (b->state[i] == SLOT_KEPT) {
-		page_keep(mm, b->addr[i], b->dest[i], b->kept[i]);
-		b->kept[i] = 0;
-		mm->stats.demoted++;
-		count_moved(mm, b->source, b->dest[i], nr, pass->rq);
-		return;
-	}
 	if (b->state[i] != SLOT_IN) {
 		pass->rq->progress->done += nr;
 		return;
@@ -276,18 +269,6 @@ static void settle_page(struct mm *mm, struct pass *pass, struct batch *b, uint3
 
 	if (!page) {
 		settle_stray(mm, pass, b, i);
-		return;
-	}
-	if (b->state[i] == SLOT_KEPT && page->flags & PG_PRESENT) {
-		int from = page->node;
-
-		page_stored(mm, page, b->dest[i], b->kept[i]);
-		b->kept[i] = 0;
-		mm->stats.demoted++;
-		node_uncharge(mm->nodes, from, nr);
-		count_moved(mm, from, b->dest[i], nr, pass->rq);
-		page->err = page->want = 0;
-		putback_lru_page(mm, page);
 		return;
 	}
 	if (b->state[i] == SLOT_IN && page->flags & PG_PRESENT && b->host[i] != HOST_UNKNOWN) {
@@ -327,12 +308,8 @@ static void batch_results(struct mm *mm, struct pass *pass)
 	struct batch *b = &mm->batch;
 
 	lock_acquire(&mm->lock);
-	for (uint32_t i = 0; i < (b->nr ? b->nr : b->want); i++) {
+	for (uint32_t i = 0; i < (b->nr ? b->nr : b->want); i++)
 		settle_page(mm, pass, b, i);
-		if (b->store && b->nr && b->kept[i]) /* nobody's: the page left its address, or went back */
-			far_drop(b->store, &b->kept[i], 1);
-	}
-	batch_wake_kept(mm);
 	b->nr = b->want = 0;
 	stranded_retry(mm);
 	lock_release(&mm->lock);
@@ -430,18 +407,20 @@ static void pass_fetch(struct mm *mm, struct pass *pass)
 	f->nr = 0;
 	stranded_retry(mm);
 	lock_release(&mm->lock);
+	if (mm->cache.nr_stale >= STALE_MOST)
+		cache_drop_stale(mm);
 }
 
-/* ---- lazily ---- */
+/* ---- by way of the cache ---- */
 
-static int lazy_window(struct mm *mm, struct page *first, struct span *window)
+static int cache_window(struct mm *mm, struct page *first, struct span *window)
 {
 	int err = cache_ready(mm);
 
 	if (!err)
 		err = pass_window(mm, first, window);
 	if (!err && window->class != ARENA_RW)
-		err = -EINVAL;
+		err = -EACCES; /* locked memory is to stay in memory, and code that is written to where it can run */
 	if (err)
 		return err;
 	lock_acquire(&mm->lock);
@@ -450,23 +429,60 @@ static int lazy_window(struct mm *mm, struct page *first, struct span *window)
 	return err;
 }
 
-static void pass_lazy(struct mm *mm, struct pass *pass)
+/*
+ * A run at the head of the list leaves its place, and stays on the list: it goes on from the cache, to a far node or
+ * when it is touched. Who touches it before has it back at once, so there is no window that anybody waits for.
+ */
+static void pass_unmap(struct mm *mm, struct pass *pass)
 {
-	struct lazy_to to = { pass->get_new_page, pass->private };
 	struct page *first = page_by_id(&mm->pt, pass->list->head);
 	struct span window = { 0 };
-	int err = first->flags & (PG_AWAY | PG_HUGE) ? 0 : lazy_window(mm, first, &window);
+	int err = cache_window(mm, first, &window);
 
-	if (!err && window.end)
-		err = lazy_batch(mm, pass->list, &window, to, pass->rq);
-	if (!err && window.end)
-		return;
 	lock_acquire(&mm->lock);
-	list_pop(&mm->pt, pass->list);
-	if (!err && first->flags & PG_HUGE && first->flags & PG_PRESENT)
-		settle_as_small(mm, pass, first);
-	else if (err || !lazy_mark(mm, first, to, pass->rq))
-		page_refused(mm, first, err ? err : -EAGAIN, &pass->later, pass->rq);
+	if (!err)
+		err = unmap_head(mm, pass->list, &window);
+	if (err == -EAGAIN)
+		mm_drain_events_locked(mm);
+	if (err == -E2BIG)
+		settle_as_small(mm, pass, list_pop(&mm->pt, pass->list));
+	else if (err)
+		page_refused(mm, list_pop(&mm->pt, pass->list), err, &pass->later, pass->rq);
+	lock_release(&mm->lock);
+}
+
+/* Where the first page would go by now, without being charged for it. */
+static int head_node(struct mm *mm, struct pass *pass)
+{
+	struct page *page = page_by_id(&mm->pt, pass->list->head);
+	int node;
+
+	lock_acquire(&mm->lock);
+	node = pass->get_new_page(mm, page, pass->private);
+	if (node >= 0)
+		node_uncharge(mm->nodes, node, page_nr(page));
+	lock_release(&mm->lock);
+	return node;
+}
+
+/* It stays where it is until it is touched, so its node to come is charged only then. */
+static void pass_lazy(struct mm *mm, struct pass *pass)
+{
+	int node = head_node(mm, pass);
+	struct page *page;
+
+	lock_acquire(&mm->lock);
+	page = list_pop(&mm->pt, pass->list);
+	if (node < 0 || !(page->flags & PG_AWAY)) {
+		page_refused(mm, page, node < 0 ? node : -EAGAIN, &pass->later, pass->rq);
+	} else {
+		page->flags |= PG_LAZY;
+		page->want = pass->rq->lazy == LAZY_TOUCHER ? WANT_TOUCHER : (uint8_t)node;
+		page->age = page->err = 0;
+		pass->rq->progress->lazy++;
+		pass->rq->progress->done++;
+		putback_lru_page(mm, page);
+	}
 	lock_release(&mm->lock);
 }
 
@@ -498,6 +514,24 @@ static void pass_batch(struct mm *mm, struct pass *pass)
 	if (window_ns)
 		learn(mm, rq, form, huge, window_ns);
 	batch_results(mm, pass);
+}
+
+/* What the first page of the list asks for. */
+static void pass_one(struct mm *mm, struct pass *pass)
+{
+	uint16_t flags = page_by_id(&mm->pt, pass->list->head)->flags;
+	bool lazy = pass->rq->lazy == LAZY_TO || pass->rq->lazy == LAZY_TOUCHER;
+	int node;
+
+	if (flags & PG_AWAY) {
+		(lazy ? pass_lazy : pass_fetch)(mm, pass);
+		return;
+	}
+	node = head_node(mm, pass);
+	if (flags & PG_PRESENT && (lazy || (node >= 0 && node_far(mm->nodes, node))))
+		pass_unmap(mm, pass);
+	else
+		pass_batch(mm, pass);
 }
 
 /* Keep to the rate asked for. */
@@ -576,12 +610,8 @@ uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_ne
 
 	while (list->head && !request_cancelled(rq)) {
 		batch_turn(mm);
-		if (list->head && (rq->lazy == LAZY_TO || rq->lazy == LAZY_TOUCHER))
-			pass_lazy(mm, &pass);
-		else if (list->head && page_by_id(&mm->pt, list->head)->flags & PG_AWAY)
-			pass_fetch(mm, &pass);
-		else if (list->head)
-			pass_batch(mm, &pass);
+		if (list->head)
+			pass_one(mm, &pass);
 		books_yield(mm);
 		pace(rq);
 	}
@@ -673,6 +703,7 @@ void migrate_over(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
 	window_close(mm);
+	cache_drop_stale(mm);
 	kept_trim(mm);
 	node_rest(mm->nodes);
 	lock_release(&mm->migrate);

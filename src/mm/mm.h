@@ -90,8 +90,7 @@ struct exclusions {
 	uint64_t clean_leaf;	/* 2 MiB without any, or UINT64_MAX */
 };
 
-/* SLOT_KEPT: in the store that the batch goes to. */
-enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN, SLOT_KEPT };
+enum slot_state { SLOT_STAYS, SLOT_OUT, SLOT_GONE, SLOT_IN };
 
 /*
  * Ranges that the program is about to discard. A thread in madvise() is released when its event is
@@ -129,8 +128,6 @@ struct batch {
 	struct half *out_half, *frame_half;
 	struct arena *arena;		/* of .frames */
 	bool fresh;			/* .frames are empty slots: who copies fills them */
-	struct far *store;		/* of a far node that the batch goes to; NULL: frames come in */
-	uint32_t kept[BATCH_MAX];	/* its number there, 0: none */
 	bool home[BATCH_MAX];		/* no frame could be had: it goes back where it was, with its err */
 	int16_t host[BATCH_MAX];	/* where the kernel took its frame from; HOST_UNKNOWN: where it was to */
 	uint32_t busy;			/* times that a page was refused as busy on its way in */
@@ -199,6 +196,7 @@ struct cache {
 	uint32_t nr, nr_stale;
 	uint32_t low, high;	/* where stale ones are */
 	uint64_t *used, *stale;
+	uint64_t *huge;		/* a bit for each 2 MiB */
 };
 
 struct reclaim {
@@ -413,8 +411,6 @@ uint64_t count_present(struct mm *mm, uint64_t start, uint64_t end);
 
 /* It is at its address again, on node; its content in the store is dropped. */
 void page_back(struct mm *mm, struct page *page, int node);
-/* An isolated page that is out of its address is away from here on; node has been charged, where it was before not uncharged. */
-void page_stored(struct mm *mm, struct page *page, int node, uint32_t home);
 /* One that the books do not know. NULL: no memory for them. */
 struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* In the cache from here on. */
@@ -458,8 +454,6 @@ void fetch_contents(struct mm *mm, struct fetch *f);
 int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i);
 /* The entry moves along with its mapping. */
 void away_follow(struct mm *mm, struct page *page, uint64_t to);
-/* What a store keeps becomes the page of a forked child. */
-void away_give(struct mm *mm, int child, struct far *store, uint32_t home, uint64_t addr);
 /* Everything that is away goes to a child that has no engine. */
 void away_bequeath(struct mm *mm, int child);
 /* What a child that is to have one has touched before. True: it has taken over. */
@@ -493,10 +487,27 @@ int cache_track_again(struct mm *mm);
 uint64_t cache_slot(const struct mm *mm, uint32_t slot);
 /* Up to so many empty slots one after another; 0: none. */
 uint32_t cache_take(struct mm *mm, uint32_t most, uint32_t *first);
+/* Room for a THP. */
+bool cache_take_huge(struct mm *mm, uint32_t *first);
+/* The slot is a piece of a THP, which a move of it would take apart. */
+bool cache_huge(const struct mm *mm, uint32_t slot);
 /* Not in use any more. stale: there is a frame in it. */
 void cache_give(struct mm *mm, uint32_t slot, bool stale);
 /* Their frames go. migrate lock held, mm->lock not. */
+#define STALE_MOST 512U
 void cache_drop_stale(struct mm *mm);
+/* The same, and what else is left over, if nobody is at work. all: also a few. By the reader. */
+void cache_trim(struct mm *mm, bool all);
+
+/* ---- unmap.c: mm->lock held, the mapping kept ---- */
+
+/* Pages that follow each other leave for the cache. Returns how many have; *err: why not one. */
+uint32_t cache_run(struct mm *mm, struct page **page, uint32_t nr, int *err);
+/*
+ * Those at the head of a list, which stay on it. 0, or why the first has not left: -E2BIG: a THP that does not go
+ * whole.
+ */
+int unmap_head(struct mm *mm, struct page_list *list, const struct span *window);
 
 /* ---- vmscan.c ---- */
 
@@ -558,20 +569,6 @@ typedef int new_page_t(struct mm *mm, struct page *page, void *private);
  */
 uint64_t migrate_pages(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private,
 		       struct request *rq) __asm__("mm_migrate_pages"); /* the name itself is the system call's */
-
-/* lazy.c */
-struct lazy_to {
-	new_page_t *get_new_page;
-	void *private;
-};
-
-/*
- * Unmap a run from the head of the list. 0, or why its first page could not be: that is still there. migrate lock held,
- * the window is kept, the cache ready.
- */
-int lazy_batch(struct mm *mm, struct page_list *list, const struct span *window, struct lazy_to to, struct request *rq);
-/* A page that is away already, and off its list. False: it stays as it is. mm->lock held. */
-bool lazy_mark(struct mm *mm, struct page *page, struct lazy_to to, struct request *rq);
 
 /* What is left of a list: tried again, then counted as failed and put back. */
 void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_page, void *private, struct request *rq);
@@ -701,8 +698,6 @@ bool stock_return(struct mm *mm);
  * inside the window). On return every state is SLOT_IN, SLOT_GONE or SLOT_STAYS with its err. migrate
  * lock held. Returns the window in ns.
  */
-/* Who waits for pages that are away now is to ask for them. mm->lock held. */
-void batch_wake_kept(struct mm *mm);
 uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class);
 /* The huge page in flight is not one any more: 512 entries that share its slots. mm->lock held. */
 void batch_explode(struct mm *mm);

@@ -20,7 +20,6 @@
 #define CLUSTER 16U		/* neighbours that leave together */
 #define ROUNDS_MOST 4096U
 #define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
-#define STALE_MOST 256U
 #define STEP 8U			/* pages between two looks for somebody who waits */
 
 static bool has_limit(const struct mm *mm, uint32_t node)
@@ -195,35 +194,23 @@ static void rotate(struct mm *mm, struct page *page)
 	lru_add(mm, page);
 }
 
-/* Move a run out of its place into the cache. mm->lock held. Returns how many went. */
+/* mm->lock held. Returns how many went. */
 static uint32_t unmap_cluster(struct mm *mm, struct page **page, uint32_t nr)
 {
-	uint64_t addr = page_addr(&mm->pt, page[0]);
-	uint32_t first, n = cache_take(mm, nr, &first), went = 0;
-	struct mmu_moved mv = { 0 };
+	int err;
+	uint32_t went = cache_run(mm, page, nr, &err);
 
-	if (!n)
-		return 0;
-	mv = mm->mmu->ops->move(mm->mmu, cache_slot(mm, first), addr, n * PAGE_SIZE_, false);
-	went = (uint32_t)(mv.done / PAGE_SIZE_);
-	for (uint32_t i = 0; i < n; i++) {
-		if (i >= went) {
-			cache_give(mm, first + i, false);
-			continue;
-		}
-		page_cached(mm, page[i], first + i);
-	}
-	if (went == nr)
+	if (went)
 		return went;
-	if (mv.err == -EAGAIN && !mv.done)
+	if (err == -EAGAIN) {
 		mm_drain_events_locked(mm);
-	else if (went < n && mv.err == -ENOENT && !mv.done)
+	} else if (err == -ENOENT) {
 		page_gone(mm, page[0]);
-	else if (went < n && !mv.done) { /* pinned, shared, or of a kind that does not move: not again soon */
+	} else { /* pinned, shared, or of a kind that does not move: not again soon */
 		page[0]->age = AGE_MOST;
 		rotate(mm, page[0]);
 	}
-	return went;
+	return 0;
 }
 
 /* The mapping of a page is tracked from here on. migrate lock held, mm->lock not. */
