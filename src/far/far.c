@@ -3,6 +3,7 @@
 #include "far/store.h"
 
 #include <errno.h>
+#include <string.h>
 
 int far_open(struct far **out, struct region *r, const struct far_spec *spec)
 {
@@ -39,6 +40,7 @@ uint32_t far_put(struct far *f, const void *src, uint32_t nr, uint32_t *home, in
 	BUG_ON(nr > FAR_BATCH);
 	*err = 0;
 	kept = nr ? f->ops->put(f, src, nr, home, err) : 0;
+	memset(&home[kept], 0, (nr - kept) * sizeof(*home));
 	far_count(&f->events.puts, kept);
 	if (kept < nr)
 		far_count(&f->events.refused, nr - kept);
