@@ -55,8 +55,9 @@ bool far_slow(const struct far *f);
 
 /*
  * Keep the nr (at most FAR_BATCH) pages that lie one after another at src. Returns how many were kept, from the first
- * on; of those home[i] is the number, never 0, and 0 of the others. Fewer than nr: *err says why the next was not: -ENOSPC (full), -ENOMEM,
- * -EIO. The content is read more than once and must not change meanwhile.
+ * on; of those home[i] is the number, never 0, and 0 of the others. Fewer than nr: *err says why the next was not:
+ * -ENOSPC (full), -ENOMEM, -EIO. The content is read more than once and must not change meanwhile. With dedup several
+ * pages may have one number: each is dropped for itself.
  */
 uint32_t far_put(struct far *f, const void *src, uint32_t nr, uint32_t *home, int *err);
 /* The content of a page to dst (64-byte aligned). 0, -EIO, -EBADMSG: what came back is not what was kept. It stays kept. */
