@@ -1069,8 +1069,8 @@ static void metadata(struct gw_engine *e)
 	       (unsigned long)st.metadata_bytes,
 	       100.0 * (double)st.metadata_bytes / (double)(st.managed_pages * GW_PAGE_SIZE));
 	tap(st.managed_pages >= pages && st.metadata_bytes &&
-		    st.metadata_bytes * 200 <= st.managed_pages * GW_PAGE_SIZE,
-	    "the books of 256 MiB take at most half a percent");
+		    st.metadata_bytes * 1000 <= st.managed_pages * GW_PAGE_SIZE * 55 / 10,
+	    "the books of 256 MiB take at most 0.55 percent");
 	discard(mem, pages);
 	home(e);
 	gw_stats(e, &st);
