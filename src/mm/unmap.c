@@ -51,6 +51,7 @@ static int unmap_huge(struct mm *mm, struct page_list *list)
 	struct page_list rest = *list;
 	uint32_t first, went;
 	struct mmu_moved mv;
+	uint8_t want = head->want;
 
 	if (!cache_take_huge(mm, &first))
 		return -E2BIG;
@@ -68,6 +69,7 @@ static int unmap_huge(struct mm *mm, struct page_list *list)
 		struct page *page = page_find(&mm->pt, addr + i * PAGE_SIZE_);
 
 		isolate_lru_page(mm, page, list);
+		page->want = want;
 		if (i < went)
 			page_cached(mm, page, first + i);
 	}

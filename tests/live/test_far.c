@@ -24,6 +24,7 @@ static uint64_t fetched(struct gw_engine *e)
 {
 	struct gw_stats st = { .size = sizeof(st) };
 
+	gw_query(e, &st); /* a thread runs on before the books have its page: wait for them */
 	gw_stats(e, &st);
 	return st.faults_fetched;
 }
