@@ -4,46 +4,16 @@
 # worst and the median of TRIES round trips, each with a migration of all pages in between.
 #
 #   BUILD=build   where godwit was built      TRIES=20
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export LC_ALL=C
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
-build=$(realpath "${BUILD:-build}")
-godwit=$build/godwit tries=${TRIES:-20} csv=$build/attach.csv
-dir=$(mktemp -d "${TMPDIR:-/tmp}/godwit-attach.XXXXXX")
-chmod 711 "$dir"
-mkdir -m 700 "$dir/runtime"
-export XDG_RUNTIME_DIR=$dir/runtime
-started=()
+tries=${TRIES:-20} csv=$build/attach.csv
+bench_begin attach
 
-clean_up()
+settle()	# command...: in the background, and a second to begin
 {
-	for pid in "${started[@]}"; do
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	rm -rf "$dir"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-background()	# command...: its pid in $pid
-{
-	"$@" >"$dir/out" 2>&1 &
-	pid=$!
-	started+=("$pid")
+	background "$@"
 	sleep 1
-}
-
-field()	# key, file
-{
-	grep -o "\"$1\":[0-9.]*" "$2" | cut -d : -f 2 | sort -n
-}
-
-median()
-{
-	awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 }
 
 measure()	# name, pid
@@ -57,37 +27,30 @@ measure()	# name, pid
 		"$godwit" migrate --json "$2" 0 1 >>"$dir/moved" || [ $? = 2 ]
 		"$godwit" detach --json "$2" >>"$dir/detached"
 	done
-	pages=$(field pages_moved "$dir/moved" | awk '{ sum += $1 } END { print int(sum / NR) }')
-	printf '%s,%s,%s,%s,%s,%s,%s\n' "$1" "$(field threads "$dir/attached" | tail -n 1)" "$pages" \
-		"$(field pause_us "$dir/attached" | median)" "$(field pause_us "$dir/attached" | tail -n 1)" \
-		"$(field pause_us "$dir/detached" | median)" "$(field pause_us "$dir/detached" | tail -n 1)" | tee -a "$csv" |
+	pages=$(json_numbers pages_moved "$dir/moved" | awk '{ sum += $1 } END { print int(sum / NR) }')
+	printf '%s,%s,%s,%s,%s,%s,%s\n' "$1" "$(json_numbers threads "$dir/attached" | tail -n 1)" "$pages" \
+		"$(json_numbers pause_us "$dir/attached" | median)" "$(json_numbers pause_us "$dir/attached" | tail -n 1)" \
+		"$(json_numbers pause_us "$dir/detached" | median)" "$(json_numbers pause_us "$dir/detached" | tail -n 1)" | tee -a "$csv" |
 		awk -F , '{ printf "# %-14s %7d %9d %12.2f %8.2f %12.2f %8.2f\n", $1, $2, $3, $4 / 1e3, $5 / 1e3, $6 / 1e3, $7 / 1e3 }'
-}
-
-end_last()
-{
-	kill "${started[-1]}"
-	wait "${started[-1]}" 2>/dev/null || true
-	unset 'started[-1]'
 }
 
 echo "program,threads,pages_a_migration,attach_pause_us_median,attach_pause_us_max,detach_pause_us_median,detach_pause_us_max" >"$csv"
 echo "# standing still, in ms, of $tries round trips  attach: median     max  detach: median     max"
 printf '# %-14s %7s %9s\n' program threads pages
 
-background sleep 600
+settle sleep 600
 measure sleep "$pid"
 end_last
 
-background "$build/tests/attachee" threads 64
+settle "$build/tests/attachee" threads 64
 measure '64 threads' "$pid"
 end_last
 
-background python3 -c 'while True: sum(len(x) for x in [bytes(n) for n in range(1000)])'
+settle python3 -c 'while True: sum(len(x) for x in [bytes(n) for n in range(1000)])'
 measure python3 "$pid"
 end_last
 
-background node -e 'setInterval(() => { for (let i = 0; i < 1e5; i++) "x".repeat(i % 100); }, 1)'
+settle node -e 'setInterval(() => { for (let i = 0; i < 1e5; i++) "x".repeat(i % 100); }, 1)'
 measure node "$pid"
 end_last
 
@@ -95,14 +58,14 @@ cat >"$dir/Busy.java" <<'J'
 public class Busy { public static void main(String[] a) { for (long n = 0;; n++) new StringBuilder().append(n).toString(); } }
 J
 javac -d "$dir" "$dir/Busy.java"
-background java -Xmx200m -cp "$dir" Busy
+settle java -Xmx200m -cp "$dir" Busy
 measure java "$pid"
 end_last
 
-background redis-server --save '' --appendonly no --port 0 --unixsocket "$dir/redis"
+settle redis-server --save '' --appendonly no --port 0 --unixsocket "$dir/redis"
 redis=$pid
 redis-cli -s "$dir/redis" debug populate 200000 key 100 >/dev/null
-background redis-benchmark -s "$dir/redis" -t get,set -r 200000 -n 1000000000 -q
+settle redis-benchmark -s "$dir/redis" -t get,set -r 200000 -n 1000000000 -q
 measure redis-server "$redis"
 end_last
 end_last
@@ -116,10 +79,10 @@ fi
 bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -n 1)
 cd "$dir/home"
 "${user[@]}" "$bin/initdb" -D "$dir/home/data" -U tester -A trust >"$dir/initdb"
-background "${user[@]}" env -u XDG_RUNTIME_DIR "$bin/postgres" -D "$dir/home/data" -k "$dir/home" -h '' -c fsync=off
+settle "${user[@]}" env -u XDG_RUNTIME_DIR "$bin/postgres" -D "$dir/home/data" -k "$dir/home" -h '' -c fsync=off
 postmaster=$(head -n 1 "$dir/home/data/postmaster.pid")
 "${user[@]}" "$bin/pgbench" -h "$dir/home" -U tester -i -q postgres >"$dir/pgbench" 2>&1
-background "${user[@]}" "$bin/pgbench" -h "$dir/home" -U tester -n -T 600 -c 2 postgres
+settle "${user[@]}" "$bin/pgbench" -h "$dir/home" -U tester -n -T 600 -c 2 postgres
 measure postmaster "$postmaster"
 measure 'pg backend' "$("${user[@]}" "$bin/psql" -h "$dir/home" -U tester -d postgres -XAtqc \
 	"SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench' LIMIT 1")"

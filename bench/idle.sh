@@ -4,31 +4,15 @@
 # and redis-benchmark on each in turn. The ratio is taken inside a round; the order changes from round to round.
 #
 #   NODES=4   INLINE=auto   BUILD=build   where godwit was built      ROUNDS=15   REQUESTS=200000 of each round and server
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export LC_ALL=C
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
-godwit=${BUILD:-build}/godwit rounds=${ROUNDS:-15} requests=${REQUESTS:-200000}
-dir=$(mktemp -d "${TMPDIR:-/tmp}/godwit-idle.XXXXXX")
-mkdir -m 700 "$dir/runtime"
-export XDG_RUNTIME_DIR=$dir/runtime
-servers=()
-
-clean_up()
-{
-	for pid in "${servers[@]}"; do
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	rm -rf "$dir"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+rounds=${ROUNDS:-15} requests=${REQUESTS:-200000}
+bench_begin idle
 
 redis=(redis-server --save '' --appendonly no --port 0 --logfile /dev/null)
-"${redis[@]}" --unixsocket "$dir/alone.sock" & servers+=($!)
-"$godwit" run --nodes "${NODES:-4}" --inline "${INLINE:-auto}" -- "${redis[@]}" --unixsocket "$dir/managed.sock" & servers+=($!)
+background "${redis[@]}" --unixsocket "$dir/alone.sock"
+background "$godwit" run --nodes "${NODES:-4}" --inline "${INLINE:-auto}" -- "${redis[@]}" --unixsocket "$dir/managed.sock"
 for s in alone managed; do
 	for _ in {1..100}; do
 		[ "$(redis-cli -s "$dir/$s.sock" ping 2>/dev/null)" = PONG ] && break
@@ -47,18 +31,13 @@ status()	# pid, field
 	awk -v f="$2:" '$1 == f { print $2 }' "/proc/$1/status"
 }
 
-median()
-{
-	sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
-}
-
 for i in $(seq "$rounds"); do
 	if ((i % 2)); then a=$(rate alone) m=$(rate managed); else m=$(rate managed) a=$(rate alone); fi
 	awk -v a="$a" -v m="$m" 'BEGIN { print m / a }' >>"$dir/ratios"
 done
 printf '# idle under godwit run: redis-benchmark GET at %.3f of the rate alone (median of %d rounds, quartiles %s)\n' \
 	"$(median <"$dir/ratios")" "$rounds" \
-	"$(sort -n "$dir/ratios" | awk '{ v[NR] = $1 } END { printf "%.3f to %.3f", v[int((NR + 3) / 4)], v[int((3 * NR + 3) / 4)] }')"
+	"$(quartiles <"$dir/ratios")"
 printf '# idle under godwit run: %d threads for %d, %d KB resident for %d\n' \
-	"$(status "${servers[1]}" Threads)" "$(status "${servers[0]}" Threads)" \
-	"$(status "${servers[1]}" VmRSS)" "$(status "${servers[0]}" VmRSS)"
+	"$(status "${started[1]}" Threads)" "$(status "${started[0]}" Threads)" \
+	"$(status "${started[1]}" VmRSS)" "$(status "${started[0]}" VmRSS)"
