@@ -74,7 +74,9 @@ PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c tests/numa/calls.c tests/nu
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # One that measures an inner part is linked as the tests of inner parts are.
 INNER_BENCH_SRC := bench/touch.c
-BENCH_SRC := $(filter-out $(INNER_BENCH_SRC),$(wildcard bench/*.c))
+# Loads of bench/tier.sh: one program that knows nothing of godwit.
+TIER_SRC := bench/tier.c $(wildcard bench/tier/*.c)
+BENCH_SRC := $(filter-out $(INNER_BENCH_SRC) $(TIER_SRC),$(wildcard bench/*.c))
 EXAMPLE_SRC := $(wildcard examples/*.c)
 MAN_SRC := $(wildcard man/*.scd)
 # The simulator: rooms as they are, those under test calling in at every function; some of base is the simulator's own.
@@ -102,13 +104,13 @@ CLI := $(if $(wildcard src/cli/*.c),$(B)/godwit)
 
 ALL_OBJ := $(call obj,$(sort $(ENGINE_SRC) $(CONTROL_SRC) $(CLI_SRC) $(INNER_SRC) $(UNIT_SRC) $(CONTRACT_SRC) \
 	   $(SUITE_SRC) $(LIVE_SRC) $(HOLD_SRC) $(PROG_SRC) $(NUMA_SRC) $(FUZZ_SRC) tests/fuzz/replay.c $(BENCH_SRC) \
-	   $(INNER_BENCH_SRC) $(EXAMPLE_SRC)))
+	   $(INNER_BENCH_SRC) $(TIER_SRC) $(EXAMPLE_SRC)))
 sim_obj = $(patsubst %.c,$(B)/sim/%.o,$(1))
 SIM_OBJ := $(call sim_obj,$(SIM_TESTED) $(SIM_REST))
 
 # ---- what people type ----
 
-.PHONY: all test-programs inner-programs bench-programs test test-vm sim torture sanitize fuzz bench bench-vm demo lint man \
+.PHONY: all test-programs inner-programs bench-programs test test-vm sim torture sanitize fuzz bench bench-vm bench-tier demo lint man \
 	install uninstall clean help FORCE
 
 all: $(LIBS) $(CLI) $(EXAMPLES)	## build the libraries, the godwit command and the examples (the default)
@@ -117,7 +119,7 @@ test-programs: all inner-programs $(LIVE_TESTS) $(TEST_PROGS) $(BUGS)
 
 inner-programs: $(INNER_TESTS) $(FUZZERS) $(SIM)
 
-bench-programs: all $(BENCHES) $(B)/tests/attachee
+bench-programs: all $(BENCHES) $(B)/bench/tier $(B)/tests/attachee
 
 test:	## install what is missing (as root), build, run every test
 	@scripts/setup test
@@ -182,6 +184,11 @@ bench-vm:	## measure on a kernel with two NUMA nodes, in QEMU: bench/vm.sh; what
 	@$(MAKE) $(JOBS) bench-programs test-programs
 	@BUILD=$(B) VM_SECONDS=1800 tests/vm/run --machine large --append 'init_on_alloc=0 clearcpuid=erms,fsrm,rep_good' \
 		--out $(B)/bench-vm -- bench/vm.sh
+
+bench-tier:	## programs larger than their memory, beside the kernel's swap (as root): QUICK=1, SIZE=512M, JSON=1; docs/tiering-bench.md
+	@scripts/setup tier >&2
+	@$(MAKE) $(JOBS) all $(B)/bench/tier >&2
+	@BUILD=$(B) bench/tier.sh
 
 # An emulated machine has time for less: fewer keys, one round, and soon from GETs to INCRs.
 demo:	## a real redis-server moved between two nodes while it works
@@ -321,6 +328,11 @@ $(call prog,$(1)): $(call obj,$(1))
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread -o $$@ $$^
 endef
+
+$(B)/bench/tier: $(call obj,$(TIER_SRC)) $(B)/lists/TIER_SRC
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $(call obj,$(TIER_SRC)) -llz4 -lm
 
 $(call prog,tests/numa/calls.c): $(call obj,$(NUMA_SRC))
 $(call prog,tests/numa/model.c): $(call obj,tests/numa/case.c)
