@@ -119,7 +119,7 @@ test-programs: all inner-programs $(LIVE_TESTS) $(TEST_PROGS) $(BUGS)
 
 inner-programs: $(INNER_TESTS) $(FUZZERS) $(SIM)
 
-bench-programs: all $(BENCHES) $(B)/bench/tier $(B)/tests/attachee
+bench-programs: all $(BENCHES) $(B)/tests/attachee
 
 test:	## install what is missing (as root), build, run every test
 	@scripts/setup test
