@@ -95,7 +95,7 @@ static int kind_open(struct backing *b, const char *path)
 		return device_open(b, path);
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	return st.st_size ? -EEXIST : named_open(b, path, true);
+	return named_open(b, path, true);
 }
 
 static int settle(struct backing *b)

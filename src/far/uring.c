@@ -87,8 +87,10 @@ static void op_result(struct uring_op *op, long ret)
 		op->err = (int)ret;
 }
 
-static void op_finish(int fd, bool write, struct uring_op *op)
+static void op_finish(struct uring *u, int fd, bool write, struct uring_op *op)
 {
+	if (op_more(op))
+		__atomic_fetch_add(&u->nr_single, 1, __ATOMIC_RELAXED);
 	while (op_more(op))
 		op_result(op, sys4(write ? SYS_pwrite64 : SYS_pread64, fd, op->buf + op->done, op->len - op->done,
 				   op->offset + op->done));
@@ -169,5 +171,5 @@ void uring_run(struct uring *u, int fd, bool write, struct uring_op *op, uint32_
 			__atomic_store_n(&u->busy, 0, __ATOMIC_RELEASE);
 	}
 	for (uint32_t i = 0; i < nr; i++)
-		op_finish(fd, write, &op[i]);
+		op_finish(u, fd, write, &op[i]);
 }

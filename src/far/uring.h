@@ -23,6 +23,7 @@ struct uring_op {
 struct uring {
 	int fd;			/* -1: there are no rings */
 	uint32_t busy;		/* atomic */
+	uint64_t nr_single;	/* operations that were not, or not wholly, done by way of the rings; atomic */
 	char *ring, *sqes;
 	uint64_t ring_len, sqes_len;
 	uint32_t *sq_tail, *sq_mask, *sq_array;

@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include "far.h"
+#include "far/slots.h"
 #include "far/uring.h"
 
 #include <fcntl.h>
@@ -119,6 +120,30 @@ static void pages_of_one_batch_are_neighbours(void **state)
 	world_end(&w);
 }
 
+static void a_batch_goes_where_there_is_a_run(void **state)
+{
+	struct far_world w;
+
+	(void)state;
+	open_store(&w, 4096, home_dir, 4096 * FAR_PAGE);
+	for (uint32_t i = 0; i < w.nr; i += 64)
+		put_kept(&w, &w.kept[i], 64, RAW, i);
+	for (uint32_t i = 0; i < 2048; i += 7)
+		drop_kept(&w, &w.kept[i]);
+	for (uint32_t i = 3000; i < 3064; i++)
+		drop_kept(&w, &w.kept[i]);
+	put_kept(&w, &w.kept[3000], 64, RAW, 1);
+	for (uint32_t j = 1; j < 64; j++)
+		assert_int_equal(w.kept[3000 + j].home, w.kept[3000].home + j);
+	/* and where there is none it is spread, as one */
+	assert_int_equal(put_kept(&w, &w.kept[0], 1, RAW, 1) + put_kept(&w, &w.kept[7], 1, RAW, 1), 2);
+	for (uint32_t i = 0; i < 64; i++)
+		drop_kept(&w, &w.kept[2048 + 2 * i]);
+	assert_int_equal(put_kept(&w, &w.kept[2048], 64, RAW, 9), 64);
+	assert_int_equal(wrong_pages(&w), 0);
+	world_end(&w);
+}
+
 static void the_file_grows_and_shrinks(void **state)
 {
 	struct far_world w;
@@ -143,6 +168,45 @@ static void the_file_grows_and_shrinks(void **state)
 			put_kept(&w, &w.kept[i], 64, SPARSE, i);
 	assert_in_range(disk_bytes(), 4UL << 20, 48UL << 20);
 	assert_int_equal(wrong_pages(&w), 0);
+	world_end(&w);
+}
+
+/* Somebody was killed between the count and the bit. */
+static void slots_that_nobody_has_are_found_again(void **state)
+{
+	struct far_world w;
+	struct slots s, other;
+	uint32_t first;
+	int fd[2];
+
+	(void)state;
+	world_init(&w, 1);
+	for (int i = 0; i < 2; i++) {
+		fd[i] = open(home_dir, O_TMPFILE | O_RDWR, 0600);
+		assert_true(fd[i] >= 0);
+	}
+	snprintf(w.src, 64, "/proc/self/fd/%d", fd[0]);
+	close(fd[1]);
+	fd[1] = open(w.src, O_RDWR);
+	assert_int_equal(slots_init(&s, region_part(&w.region, slots_space(1000)), 1000), 0);
+	s.me = (uint32_t)member_take(&s, fd[0]);
+	assert_true(slots_widen(&s));
+	assert_int_equal(slots_take(&s, 20, false, &first), 20);
+	s.users[500] = 1;
+	s.shared->nr_used++;
+	/* not while there is another, who may be just about to set the bit */
+	other = s;
+	other.me = (uint32_t)member_take(&other, fd[1]);
+	assert_int_not_equal(other.me, s.me);
+	assert_false(slots_recount(&s, fd[0]));
+	assert_int_equal(s.users[500], 1);
+	close(fd[1]);
+	assert_true(slots_recount(&s, fd[0]));
+	assert_int_equal(s.users[500], 0);
+	assert_int_equal(s.shared->nr_used, 20);
+	assert_int_equal(s.users[first], 1);
+	assert_false(slots_recount(&s, fd[0]));
+	close(fd[0]);
 	world_end(&w);
 }
 
@@ -403,6 +467,7 @@ static void rings_are_used_where_they_can_be(void **state)
 			page_fill(want, HALF, i);
 			assert_memory_equal(mem + i * FAR_PAGE, want, FAR_PAGE);
 		}
+		assert_int_equal(u.nr_single, u.fd < 0 ? 2 * FAR_BATCH : 0);
 		/* beyond the end, and a descriptor that is none: each says so */
 		op[7].offset = 1UL << 40;
 		for (uint32_t i = 0; i < FAR_BATCH; i++)
@@ -814,6 +879,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_is_put_comes_back_whatever_it_is),
 		cmocka_unit_test(memory_that_is_not_aligned_is_as_good),
 		cmocka_unit_test(pages_of_one_batch_are_neighbours),
+		cmocka_unit_test(a_batch_goes_where_there_is_a_run),
+		cmocka_unit_test(slots_that_nobody_has_are_found_again),
 		cmocka_unit_test(the_file_grows_and_shrinks),
 		cmocka_unit_test(a_limit_is_kept),
 		cmocka_unit_test(a_file_goes_by_its_name_and_content_stays),
