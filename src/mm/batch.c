@@ -552,17 +552,17 @@ static void batch_finish(struct mm *mm, struct batch *b)
 }
 
 /*
- * A window far beyond the bound means that another thread had the CPU in the middle of it. For a
- * while then the job asks not to be disturbed while pages are out, and for longer if the last spell
- * was too short; always would cost 4 us a batch.
+ * A window far beyond the bound, and beyond what is usual for such a batch, means that another thread had the
+ * CPU in the middle of it. For a while then the job asks not to be disturbed while pages are out, and for longer
+ * if the last spell was too short; always would cost 4 us a batch.
  */
-static void hurry_next(struct mm *mm, const struct request *rq, uint64_t window)
+static void hurry_next(struct mm *mm, const struct request *rq, uint64_t usual, uint64_t window)
 {
 	struct hurry *h = &mm->hurry;
 
 	h->left -= h->left > 0;
 	h->calm += h->calm < HURRY_MOST;
-	if (!rq->bound_ns || window < rq->bound_ns + HURRY_OVER_NS)
+	if (!rq->bound_ns || !usual || window < max_u64(rq->bound_ns, usual) + HURRY_OVER_NS)
 		return;
 	if (!h->spell || h->calm >= HURRY_MOST)
 		h->spell = HURRY_LEAST;
@@ -621,7 +621,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	window = clock_ns() - start;
 	if (hurry)
 		thread_hurry(false);
-	hurry_next(mm, rq, window);
+	hurry_next(mm, rq, steer_usual(huge ? &rq->steer_huge : &rq->steer, form), window);
 	lock_acquire(&mm->lock);
 	batch_finish(mm, b);
 	lock_release(&mm->lock);

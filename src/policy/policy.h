@@ -132,6 +132,8 @@ struct steer {
 void steer_init(struct steer *s, uint64_t bound_ns, uint32_t most, int fixed, bool keep);
 /* The form and the number of pages of the next batch. */
 enum form steer_next(struct steer *s, uint32_t *nr);
+/* What nearly all windows of a form stay below; 0: nothing is known yet. */
+uint64_t steer_usual(const struct steer *s, enum form form);
 /* How it went: the window, and all that the batch took. */
 void steer_learn(struct steer *s, enum form form, uint32_t nr, uint64_t window_ns, uint64_t all_ns);
 

@@ -27,6 +27,11 @@ static uint64_t nearly_all(const struct form_record *r)
 	return r->window + 4 * r->deviation;
 }
 
+uint64_t steer_usual(const struct steer *s, enum form form)
+{
+	return s->form[form].runs ? nearly_all(&s->form[form]) : 0;
+}
+
 /* A form that can still take smaller batches will fit. */
 static bool fits(const struct steer *s, const struct form_record *r)
 {

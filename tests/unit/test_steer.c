@@ -90,6 +90,22 @@ static void a_window_that_the_scheduler_made_long_changes_nothing(void **state)
 }
 
 /* As the kernel's calls begin where a page may take as long as the bound. */
+static void the_usual_window_is_known_after_the_first_and_holds_nearly_all(void **state)
+{
+	struct machine m = { .base = 20000, .page = 300, .plain_cost = 350, .transactional_cost = 500 };
+	enum form form;
+	struct steer s;
+	uint64_t most;
+
+	(void)state;
+	steer_init(&s, 0, 64, FORM_PLAIN, true);
+	assert_int_equal(steer_usual(&s, FORM_PLAIN), 0);
+	settle(&s, &m, &form);
+	most = m.base + 64 * m.page + m.base / 10; /* noise is a tenth at most */
+	assert_in_range(steer_usual(&s, FORM_PLAIN), most, most + m.base);
+	assert_int_equal(steer_usual(&s, FORM_TRANSACTIONAL), 0);
+}
+
 static void a_first_batch_of_one_grows_to_what_the_bound_allows(void **state)
 {
 	struct machine m = { .base = 50000, .page = 2000, .plain_cost = 2000, .transactional_cost = 2000 };
@@ -132,6 +148,7 @@ int main(void)
 		cmocka_unit_test(the_cheaper_form_is_used),
 		cmocka_unit_test(a_fixed_form_and_batch_are_kept),
 		cmocka_unit_test(a_window_that_the_scheduler_made_long_changes_nothing),
+		cmocka_unit_test(the_usual_window_is_known_after_the_first_and_holds_nearly_all),
 		cmocka_unit_test(a_first_batch_of_one_grows_to_what_the_bound_allows),
 		cmocka_unit_test(when_no_form_fits_the_shorter_window_wins),
 	};
