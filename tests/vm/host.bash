@@ -133,6 +133,26 @@ all_on()	# node, kind...: by the kernel's word
 	done
 }
 
+# Free frames of the engine that are on a node, in pages, by the kernel's word: only arenas prefer one node.
+in_stock()	# node
+{
+	awk -v on="N${host[$1]}=" '
+		$2 ~ /^prefer:/ { for (i = 3; i <= NF; i++) if (index($i, on) == 1) s += substr($i, length(on) + 1) }
+		END { print s + 0 }' "/proc/$pid/numa_maps"
+}
+
+# When nothing has been migrated for a while the host has its frames back.
+stock_goes()
+{
+	local marks=8	# each arena keeps a page of its own
+	for _ in {1..60}; do
+		sleep 0.1
+		[ "$(in_stock 0)" -gt $marks ] || [ "$(in_stock 1)" -gt $marks ] || return 0
+	done
+	note "$(in_stock 0) free frames are kept on node 0, $(in_stock 1) on node 1"
+	return 1
+}
+
 # The engine's figures with the host's numbers: "START N0=.. N1=.." of each mapping.
 books()
 {

@@ -83,6 +83,7 @@ adds_up_full()
 ok "a program starts" start_memory "${machine[0]}" "${machine[1]}"
 migrate all 0
 ok "all on node 0" all_on 0 small huge locked
+ok "no frame of node 1 is kept for them" stock_goes
 before=$(kills)
 fill "${machine[1]}" 16
 note "$(free_on "${machine[1]}") MiB are left on node ${machine[1]}"
