@@ -99,7 +99,7 @@ static void settle_out(struct mm *mm, struct batch *b)
 		if (b->state[i] == SLOT_STAYS)
 			keep = false;
 		else if (keep && (b->unit == PAGE_SIZE_ || slot_is_huge(mm, slot(b->out, b, i))))
-			b->out_half->full++;
+			frame_add(b->out_half);
 		else
 			drop_slot(mm, b, b->out_half, slot(b->out, b, i));
 	}

@@ -9,6 +9,8 @@
 #include <errno.h>
 
 #define ROOM_MOST 512U		/* slots made empty at once; the largest batch fits */
+#define SEEN_MOST 512U	/* frames; not less than that batch */
+#define SEEN_NS 20000000ULL
 #define RETURN_BYTES (4UL << 20)	/* at once, with the books locked */
 
 /* What cannot be dropped is not empty, though it counts so: slots_ready() sees to it before they are used. */
@@ -29,18 +31,29 @@ static void frames_cut(struct mm *mm, struct arena *a, struct half *h, uint32_t 
 
 /*
  * They came from pages that lay there by the books of a node, and the kernel may have moved them since: it is asked
- * when they are to be used, not before.
+ * when they are to be used, for some batches at once.
  */
 bool frames_there(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
 {
-	while (h->full >= nr) {
-		uint32_t first = h->full - nr, good = host_frames(mm, a, h->base + first * a->unit, nr);
+	while (h->full >= nr && a->host >= 0) {
+		uint32_t some = (uint32_t)min_u64(h->full, SEEN_MOST), first = h->full - some, good;
 
-		if (good == nr)
+		if (h->full - nr >= h->seen && clock_ns() < h->seen_until)
+			return true;
+		good = host_frames(mm, a, h->base + first * a->unit, some);
+		h->seen = first;
+		h->seen_until = clock_ns() + SEEN_NS;
+		if (good == some)
 			return true;
 		frames_cut(mm, a, h, first + good);
 	}
-	return false;
+	return h->full >= nr;
+}
+
+void frame_add(struct half *h)
+{
+	h->full++;
+	h->seen = UINT32_MAX;
 }
 
 int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
@@ -59,6 +72,7 @@ int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr)
 		return -ENOMEM;
 	}
 	h->full = nr;
+	h->seen = UINT32_MAX;
 	return frames_there(mm, a, h, nr) ? 0 : -ENOMEM; /* the host node is full: some, or all, are another's */
 }
 

@@ -123,6 +123,8 @@ uint32_t host_frames(struct mm *mm, const struct arena *a, uint64_t at, uint32_t
 {
 	uint64_t step = a->unit;
 
+	if (a->host >= 0 && mm->mmu->ops->placed(mm->mmu, at, nr * step, a->host) > 0)
+		return nr;
 	for (uint32_t i = 0, n; i < nr && a->host >= 0; i += n) {
 		int host[64];
 

@@ -685,6 +685,8 @@ int do_move_pages(struct mm *mm, uint64_t count, void *const *pages, const int *
 struct arena *arena_for(struct mm *mm, int node, enum arena_class class, bool huge);
 /* Are there nr of them, all on the arena's host node? Those that are not are dropped. */
 bool frames_there(struct mm *mm, struct arena *a, struct half *h, uint32_t nr);
+/* The slot above them has one now. */
+void frame_add(struct half *h);
 /* New ones, up to nr. -ENOMEM. */
 int frames_ready(struct mm *mm, struct arena *a, struct half *h, uint32_t nr);
 /* Empty slots above them. -ENOMEM. */

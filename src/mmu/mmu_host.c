@@ -6,13 +6,16 @@
 #include "mmu/uffd.h"
 
 #include <errno.h>
+#include <sys/sysinfo.h>
 
+#define HOST_PREFERRED 1
 #define HOST_BIND 2
 #define HOST_PREFERRED_MANY 5
 #define HOST_MODE_FLAGS 0xe000U
 #define HOST_NODES 1024UL
 #define HOST_MEMS_ALLOWED 4
 #define HOST_ADDR 2
+#define HOST_STRICT 1 /* MPOL_MF_STRICT: -EIO where a page is on another node */
 
 #ifndef SYS_set_mempolicy_home_node
 #define SYS_set_mempolicy_home_node 450
@@ -33,6 +36,26 @@ int mmu_host_where(uint64_t addr, int nr, int *node)
 			return (int)ret;
 	}
 	return 0;
+}
+
+/*
+ * The policy that the slots have already, set once more: nothing changes, but the kernel looks at all of them first.
+ */
+int mmu_host_placed(uint64_t slot, uint64_t len, int node)
+{
+	uint64_t nodes[HOST_NODES / 64] = { 0 };
+	long ret;
+
+	nodes[node / 64] = 1ULL << node % 64;
+	ret = sys_numa(SYS_mbind, slot, len, HOST_PREFERRED, nodes, HOST_NODES + 1, HOST_STRICT);
+	return ret == -EIO ? 0 : ret < 0 ? (int)ret : 1;
+}
+
+bool mmu_host_swaps(void)
+{
+	struct sysinfo info;
+
+	return sys1(SYS_sysinfo, &info) < 0 || info.totalswap;
 }
 
 static long mark_with(uint64_t addr, uint64_t len, const struct mmu_policy *pol)

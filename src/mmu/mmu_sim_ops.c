@@ -434,6 +434,14 @@ static int op_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return 0;
 }
 
+static int op_placed(struct mmu *m, uint64_t slot, uint64_t len, int node)
+{
+	(void)m;
+	(void)slot;
+	(void)len;
+	return node == 0;
+}
+
 static int op_mark(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol)
 {
 	(void)m;
@@ -597,6 +605,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.scan = op_scan,
 	.area = op_area,
 	.where = op_where,
+	.placed = op_placed,
 	.mark = op_mark,
 	.marked = op_marked,
 	.prefer = op_prefer,

@@ -379,6 +379,19 @@ static int uffd_where(struct mmu *m, uint64_t addr, int nr, int *node)
 	return mmu_host_where(addr, nr, node);
 }
 
+static int uffd_placed(struct mmu *m, uint64_t slot, uint64_t len, int node)
+{
+	struct mmu_run run;
+	uint64_t pos = slot;
+	int placed = mmu_host_placed(slot, len, node);
+
+	/* in swap is on no node: it may come back from any */
+	if (placed <= 0 || !mmu_host_swaps())
+		return placed;
+	return uffd_scan(m, &pos, slot + len, &run, 1) == 1 && !(run.bits & MMU_PG_SWAPPED) && run.start == slot &&
+	       run.end == slot + len;
+}
+
 static int uffd_mark(struct mmu *m, uint64_t addr, uint64_t len, const struct mmu_policy *pol)
 {
 	return mmu_host_mark(addr, len, pol, &to_uffd(m)->no_marks);
@@ -484,6 +497,7 @@ static const struct mmu_ops uffd_ops = {
 	.scan = uffd_scan,
 	.area = uffd_area,
 	.where = uffd_where,
+	.placed = uffd_placed,
 	.mark = uffd_mark,
 	.marked = uffd_marked,
 	.prefer = uffd_prefer,

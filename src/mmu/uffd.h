@@ -43,6 +43,9 @@ struct uffdio_poison {
 struct mmu_policy;
 
 int mmu_host_where(uint64_t addr, int nr, int *node);
+/* What is in swap is not looked at. */
+int mmu_host_placed(uint64_t slot, uint64_t len, int node);
+bool mmu_host_swaps(void);
 /* *none: it has no policies. */
 int mmu_host_mark(uint64_t addr, uint64_t len, const struct mmu_policy *pol, bool *none);
 int mmu_host_marked(uint64_t addr, bool none);

@@ -55,6 +55,8 @@ enum arena_class { ARENA_RW, ARENA_RWX, ARENA_LOCKED, ARENA_CLASSES };
 struct half {
 	uint64_t base;
 	uint32_t full;
+	uint32_t seen;		/* frames [seen, full) have been looked at, and are where they belong */
+	uint64_t seen_until;	/* clock_ns(); nobody looks again before that */
 	bool spoiled;		/* above .full lies what could not be dropped */
 };
 

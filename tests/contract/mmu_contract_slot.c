@@ -303,6 +303,21 @@ static void where_names_a_node_for_each_page(void **state)
 	assert_int_equal(node[NR], 4711);
 }
 
+static void placed_is_said_of_frames_that_are_all_there(void **state)
+{
+	enum { NR = 20 };
+	struct mmu_world *w = *state;
+	uint64_t addr = map_filled(w, PAGES(NR), 15);
+	int node = -1, ret;
+
+	w->mmu->ops->where(w->mmu, addr, 1, &node);
+	ret = w->mmu->ops->placed(w->mmu, addr, PAGES(NR), node);
+	if (ret == -ENOSYS || ret == -EPERM)
+		skip(); /* a sandbox, or a kernel without NUMA */
+	assert_int_equal(ret, 1);
+	assert_int_not_equal(w->mmu->ops->placed(w->mmu, addr, PAGES(NR), node + 1), 1);
+}
+
 static void area_gives_the_bounds_of_the_mapping_around_an_address(void **state)
 {
 	struct mmu_world *w = *state;
@@ -339,6 +354,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(scan_tells_huge_pages_from_others),
 	cmocka_unit_test(scan_of_unmapped_memory_finds_nothing),
 	cmocka_unit_test(area_gives_the_bounds_of_the_mapping_around_an_address),
+	cmocka_unit_test(placed_is_said_of_frames_that_are_all_there),
 	cmocka_unit_test(where_names_a_node_for_each_page),
 };
 

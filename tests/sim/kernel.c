@@ -31,7 +31,7 @@ static void interrupt_here(void)
 /* The calls that can be made to fail, one kind in a world. (UFFDIO_WAKE and UFFDIO_POISON of one page have no way to.) */
 static const char *const kinds[] = {
 	"track", "untrack", "move", "copy_in", "copy_child", "fill_zero", "peek", "populate", "fill", "drop", "shared",
-	"unshare", "scan", "area", "where", "mmap", "mlock2", "mbind", "mprotect", "openat", "read",
+	"unshare", "scan", "area", "where", "placed", "mmap", "mlock2", "mbind", "mprotect", "openat", "read",
 };
 
 const char *kernel_kind(uint32_t nr)
@@ -460,6 +460,14 @@ static int k_area(struct mmu *m, uint64_t addr, uint64_t *start, uint64_t *end)
 	return fails("area") ? -ENOTTY : OPS->area(SIM, addr, start, end);
 }
 
+/* Told, or not told, or that some are elsewhere, which the page by page answer contradicts. */
+static int k_placed(struct mmu *m, uint64_t slot, uint64_t len, int node)
+{
+	(void)m;
+	interrupt_here();
+	return fails("placed") ? -ENOMEM : chance(100) ? 0 : OPS->placed(SIM, slot, len, node);
+}
+
 static int k_where(struct mmu *m, uint64_t addr, int nr, int *node)
 {
 	(void)m;
@@ -525,6 +533,7 @@ const struct mmu_ops kernel_mmu_ops = {
 	.scan = k_scan,
 	.area = k_area,
 	.where = k_where,
+	.placed = k_placed,
 	.mark = k_mark,
 	.marked = k_marked,
 	.prefer = k_prefer,

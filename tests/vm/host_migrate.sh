@@ -84,6 +84,12 @@ by_somebody_else()
 	ok "the books say so too" books_are_true
 	ok "then they are migrated as any other" migrate_and_count 0 1
 	ok "and the kernel says that every page is there" all_on 1 "${kinds[@]}"
+	migrate 1 0
+	ok "free frames are carried off as well" [ "$(in_stock 1)" -gt 100 ]
+	migratepages "$pid" "${host[1]}" "${host[0]}"
+	ok "none of them is left" [ "$(in_stock 1)" = 0 ]
+	ok "they are not taken for what they were" migrate_and_count 0 1
+	ok "and the kernel says that every page is there" all_on 1 "${kinds[@]}"
 }
 
 after_a_fork()
