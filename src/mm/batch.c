@@ -32,6 +32,7 @@
 #define REFUSALS_MANY 50U	/* then the program is kept from refusing */
 #define HURRY_LEAST 256U	/* batches */
 #define HURRY_MOST 16384U
+#define HURRY_DEAF 4096U
 #define HURRY_OVER_NS 300000ULL	/* more than interrupts take: another thread's turn */
 
 static uint64_t slot(uint64_t run, const struct batch *b, uint32_t i)
@@ -554,22 +555,36 @@ static void batch_finish(struct mm *mm, struct batch *b)
 /*
  * A window far beyond the bound, and beyond what is usual for such a batch, means that another thread had the
  * CPU in the middle of it. For a while then the job asks not to be disturbed while pages are out, and for longer
- * if the last spell was too short; always would cost 4 us a batch.
+ * if the last spell was too short; always would cost 4 us a batch. One that is disturbed all the same is so by what
+ * no thread can ask (the host of a virtual machine): then not for a while.
  */
-static void hurry_next(struct mm *mm, const struct request *rq, uint64_t usual, uint64_t window)
+static void hurry_next(struct mm *mm, bool asked, uint64_t over)
 {
 	struct hurry *h = &mm->hurry;
 
 	h->left -= h->left > 0;
+	h->deaf -= h->deaf > 0;
 	h->calm += h->calm < HURRY_MOST;
-	if (!rq->bound_ns || !usual || window < max_u64(rq->bound_ns, usual) + HURRY_OVER_NS)
+	if (over < HURRY_OVER_NS || h->deaf)
 		return;
+	if (asked) {
+		h->left = 0;
+		h->deaf = HURRY_DEAF;
+		return;
+	}
 	if (!h->spell || h->calm >= HURRY_MOST)
 		h->spell = HURRY_LEAST;
 	else if (h->spell < HURRY_MOST)
 		h->spell *= 2;
 	h->left = h->spell;
 	h->calm = 0;
+}
+
+static uint64_t over_usual(const struct request *rq, bool huge, enum form form, uint64_t window)
+{
+	uint64_t usual = steer_usual(huge ? &rq->steer_huge : &rq->steer, form), most = max_u64(rq->bound_ns, usual);
+
+	return rq->bound_ns && usual && window > most ? window - most : 0;
 }
 
 uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum arena_class class)
@@ -621,7 +636,7 @@ uint64_t batch_move(struct mm *mm, struct request *rq, enum form form, enum aren
 	window = clock_ns() - start;
 	if (hurry)
 		thread_hurry(false);
-	hurry_next(mm, rq, steer_usual(huge ? &rq->steer_huge : &rq->steer, form), window);
+	hurry_next(mm, hurry, over_usual(rq, huge, form, window));
 	lock_acquire(&mm->lock);
 	batch_finish(mm, b);
 	lock_release(&mm->lock);

@@ -262,6 +262,7 @@ struct hurry {
 	uint32_t left;			/* batches to come */
 	uint32_t spell;			/* batches that the last disturbance brought */
 	uint32_t calm;			/* batches since the last disturbance */
+	uint32_t deaf;			/* batches to come in which asking is of no use */
 };
 
 struct mm {
