@@ -281,18 +281,27 @@ static int enter_run(struct mm *mm, const struct mmu_run *run, const int *where)
 	return err;
 }
 
-/* Pages on host nodes: ask the kernel in pieces that fit the stack, of a THP's for the first only. */
+/* Of a THP's pages the first is asked for only. */
+static int run_where(struct mm *mm, const struct mmu_run *run, int nr, int *where)
+{
+	const struct span *s = span_find(mm, run->start);
+
+	if (!s || s->host == HOST_UNKNOWN || run->bits & MMU_PG_SWAPPED)
+		return host_where(mm, run->start, run->bits & MMU_PG_HUGE && nr == LEAF_PAGES ? 1 : nr, where);
+	for (int i = 0; i < nr; i++)
+		where[i] = s->host;
+	return 0;
+}
+
+/* Pages on host nodes, in pieces that fit the stack. */
 static int enter_bound(struct mm *mm, struct mmu_run run)
 {
 	int where[LEAF_PAGES], err = 0;
 	uint64_t end = run.end;
 
 	while (run.start < end && !err) {
-		uint64_t nr;
-
 		run.end = min_u64(end, ALIGN_DOWN(run.start, HUGE_SIZE_) + HUGE_SIZE_);
-		nr = (run.end - run.start) / PAGE_SIZE_;
-		err = host_where(mm, run.start, run.bits & MMU_PG_HUGE && nr == LEAF_PAGES ? 1 : (int)nr, where);
+		err = run_where(mm, &run, (int)((run.end - run.start) / PAGE_SIZE_), where);
 		if (!err) {
 			lock_acquire(&mm->lock);
 			err = enter_run(mm, &run, where);
@@ -438,6 +447,7 @@ int adopt_all(struct mm *mm, uint64_t *unmanaged)
 		return err;
 	gaps_gone(mm, 0, UINT64_MAX);
 	observe(mm); /* after the gaps: what has been mapped since is known by its touches only */
+	spans_hosts(mm);
 	for (uint32_t i = 0; i < mm->spans.nr && !err; i++)
 		err = adopt_span(mm, &mm->spans.span[i], unmanaged);
 	observe(mm);

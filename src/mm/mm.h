@@ -66,6 +66,7 @@ struct span {
 	uint64_t start, end;
 	uint8_t kind;		/* enum area_kind */
 	uint8_t class;		/* enum arena_class */
+	int16_t host;		/* where all its pages were, or HOST_UNKNOWN: see numamaps.c */
 };
 
 struct spans {
@@ -365,6 +366,10 @@ int mm_fork_child(struct mm *mm, struct mmu *mmu);
 bool area_parse(const struct mm *mm, const char *line, struct area *area);
 /* Every mapping in address order through fn until it returns non-zero. migrate lock held. */
 int area_walk(struct mm *mm, int (*fn)(struct mm *mm, const struct area *area, void *arg), void *arg);
+/* numamaps.c: right after that, the host node of spans that have one only. migrate lock held. */
+void spans_hosts(struct mm *mm);
+/* A line of numa_maps: *host is the only node named, or HOST_UNKNOWN; false: it is none. */
+bool numa_maps_parse(const char *line, uint64_t *start, int *host);
 /* The span that holds addr, or NULL. migrate lock held. */
 struct span *span_find(struct mm *mm, uint64_t addr);
 /* Look again at what is mapped. 0 or -errno. migrate lock held. */

@@ -105,7 +105,8 @@ static int span_take(struct mm *mm, const struct area *a, void *arg)
 	s->span[s->nr++] = (struct span){ .start = a->start,
 					  .end = a->end,
 					  .kind = (uint8_t)a->kind,
-					  .class = a->prot & PROT_EXEC ? ARENA_RWX : ARENA_RW };
+					  .class = a->prot & PROT_EXEC ? ARENA_RWX : ARENA_RW,
+					  .host = HOST_UNKNOWN };
 	return 0;
 }
 
