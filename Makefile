@@ -178,12 +178,13 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@$(B)/bench/inline
 	@BUILD=$(B) bench/attach.sh
 
-# The kernel's copy of a page is not to be an instruction that emulation makes dear, nor its pages to be zeroed twice.
+# The kernel's copy of a page is not to be an instruction that emulation makes dear, its pages not zeroed twice, and no clock
+# read through an emulated device.
 bench-vm:	## measure on a kernel with two NUMA nodes, in QEMU: bench/vm.sh; what it leaves in $OUT goes to build/bench-vm
 	@[ -x bench/vm.sh ] || { echo 'bench-vm: there is no bench/vm.sh to be run' >&2; exit 1; }
 	@scripts/setup vm
 	@$(MAKE) $(JOBS) bench-programs test-programs
-	@BUILD=$(B) VM_SECONDS=1800 tests/vm/run --machine large --append 'init_on_alloc=0 clearcpuid=erms,fsrm,rep_good' \
+	@BUILD=$(B) VM_SECONDS=1800 tests/vm/run --machine large --append 'init_on_alloc=0 clearcpuid=erms,fsrm,rep_good tsc=reliable clocksource=tsc' \
 		--out $(B)/bench-vm -- bench/vm.sh
 
 bench-tier:	## programs larger than their memory, beside the kernel's swap (as root): QUICK=1, SIZE=512M, JSON=1; docs/tiering-bench.md
