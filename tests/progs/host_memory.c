@@ -133,20 +133,27 @@ static int drop(struct kind *k)
 	return 0;
 }
 
+static void no_more(int sig)
+{
+	(void)sig;
+}
+
+/* It has an engine of its own, which takes its socket away if it may. */
 static int have_child(void)
 {
 	child = fork();
 	if (!child) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		signal(SIGTERM, no_more);
 		pause();
-		_exit(0);
+		exit(0);
 	}
 	return child < 0 ? -1 : 0;
 }
 
 static int reap(void)
 {
-	kill(child, SIGKILL);
+	kill(child, SIGTERM);
 	return waitpid(child, NULL, 0) == child ? 0 : -1;
 }
 
