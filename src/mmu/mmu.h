@@ -135,8 +135,8 @@ struct mmu_ops {
 	/* The host's NUMA node of each page from addr on (negative: unknown). */
 	int (*where)(struct mmu *m, uint64_t addr, int nr, int *node);
 	/*
-	 * Are all frames of a range of slots, which prefer this node of the host, there, and none in swap? At a fifth of
-	 * what where costs. 1; 0: not all, or -errno: it is not told.
+	 * Are all frames of a range of slots, which prefer this node of the host, there, and none in swap? At a
+	 * fifth of what where costs. 1; 0: not all, or -errno: it is not told.
 	 */
 	int (*placed)(struct mmu *m, uint64_t slot, uint64_t len, int node);
 

@@ -26,7 +26,7 @@ static void of_several_nodes_none_is_named(void **state)
 {
 	(void)state;
 	assert_int_equal(host_of("7fb0d2600000 default anon=3 dirty=3 N0=1 N1=2 kernelpagesize_kB=4"), HOST_UNKNOWN);
-	assert_int_equal(host_of("7fb0d2600000 default anon=3 dirty=3 N0=1 N1=1 N2=1 kernelpagesize_kB=4"), HOST_UNKNOWN);
+	assert_int_equal(host_of("7fb0d2600000 default anon=3 N0=1 N1=1 N2=1 kernelpagesize_kB=4"), HOST_UNKNOWN);
 }
 
 static void without_pages_none_is_named(void **state)
