@@ -11,9 +11,9 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <time.h>
 
 #define SPIN_NS 30000ULL
+#define IDLE_MS 100
 #define SLOW_LOOK_NS 100000000ULL
 
 static int faults_main(void *arg)
@@ -25,9 +25,7 @@ static int faults_main(void *arg)
 
 	while (!__atomic_load_n(&e->faults_stop, __ATOMIC_ACQUIRE)) {
 		bool spin = clock_ns() - last < SPIN_NS;
-		struct timespec most = { .tv_nsec = spin ? 0 : 100000000 };
-
-		if (sys5(SYS_ppoll, &fd, 1, &most, 0, 8) <= 0) {
+		if (sys3(SYS_poll, &fd, 1, spin ? 0 : IDLE_MS) <= 0) {
 			if (!spin || !reclaim_step(mm))
 				cache_trim(mm, !spin);
 			continue;

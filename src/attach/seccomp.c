@@ -139,6 +139,13 @@ static const struct need {
 	MAY(fcntl),
 	MAY(fstat),
 	MAY(kill),
+	MAY(getppid),
+	MAY(fallocate),
+	MAY(fstatfs),
+	MAY(io_uring_enter),
+	MAY(io_uring_setup),
+	MAY(lseek),
+	MAY(pwrite64),
 };
 
 /* ---- classic BPF, as seccomp allows it ---- */

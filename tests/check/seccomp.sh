@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 
 # What these rooms name is called; but for what stands for a call of the program's own (these go the program's way).
 own='exit_group mlockall newfstatat sched_setaffinity sendmsg vmsplice'
-find src/base src/mmu src/mm src/node src/policy src/agent src/control src/preload src/topology -name '*.c' -o -name sys.h |
+find src/base src/mmu src/mm src/node src/far src/policy src/agent src/control src/preload src/topology -name '*.c' -o -name sys.h |
 	grep -v -e mmu_sim -e files.c -e look.c -e src/topology |
 	xargs grep -ohE '\bSYS_[a-z0-9_]+' | sed 's/SYS_//' | sort -u >"$work/called"
 tr ' ' '\n' <<<"$own" | sort >"$work/own"
