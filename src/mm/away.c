@@ -204,6 +204,23 @@ void fetch_contents(struct mm *mm, struct fetch *f)
 	}
 }
 
+uint32_t fetch_verify(struct mm *mm, struct fetch *f)
+{
+	uint8_t *back = mm->fetch_pages + FAR_BATCH * PAGE_SIZE_;
+	uint32_t wrong = 0;
+
+	for (uint32_t i = 0; f->to_far && i < f->nr; i++) {
+		if (f->err[i] || (!far_get(mm->far[f->dest[i]], f->new_home[i], back) &&
+				  mm->mmu->ops->same(mm->mmu, (uint64_t)back, (uint64_t)fetched(mm, f, i), PAGE_SIZE_)))
+			continue;
+		far_drop(mm->far[f->dest[i]], &f->new_home[i], 1);
+		f->new_home[i] = 0;
+		f->err[i] = -EIO;
+		wrong++;
+	}
+	return wrong;
+}
+
 int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 {
 	struct page *page = f->page[i];

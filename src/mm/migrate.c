@@ -399,6 +399,8 @@ static void pass_fetch(struct mm *mm, struct pass *pass)
 	if (!f->nr)
 		return;
 	fetch_contents(mm, f);
+	if (pass->rq->verify)
+		pass->rq->progress->verify_errors += fetch_verify(mm, f);
 	if (!f->to_far)
 		host_near(mm, f->dest[0]);
 	lock_acquire(&mm->lock);

@@ -52,7 +52,7 @@ int mm_far_init(struct mm *mm)
 		return 0;
 	if (!mm->mmu->ops->sees_forks(mm->mmu))
 		return -EPERM;
-	mm->fault_page = region_alloc(mm->region, (AHEAD_MOST + 1 + FAR_BATCH) * PAGE_SIZE_);
+	mm->fault_page = region_alloc(mm->region, (AHEAD_MOST + 1 + FAR_BATCH + 1) * PAGE_SIZE_);
 	mm->doorbell = (uint64_t)region_alloc(mm->region, PAGE_SIZE_);
 	if (!mm->fault_page || !mm->doorbell || mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_))
 		return -ENOMEM;

@@ -283,7 +283,7 @@ struct mm {
 	uint32_t nr_discards;
 	struct far *far[NODE_MAX];	/* the stores of far nodes; set once, before the node is there */
 	uint8_t *fault_page;		/* the reader's; with the first far node */
-	uint8_t *fetch_pages;		/* FAR_BATCH of them; protected by migrate */
+	uint8_t *fetch_pages;		/* FAR_BATCH of them, and one; protected by migrate */
 	struct kept *kept;		/* protected by lock */
 	struct fork_note *notes;	/* since the fork that is under way began; protected by lock */
 	uint32_t nr_notes;
@@ -456,6 +456,8 @@ static inline bool away_in(struct mm *mm, uint64_t start, uint64_t end)
 void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev);
 /* Get what the locked pages of f hold, and put it to the other store if they go to one. migrate lock held, mm->lock not. */
 void fetch_contents(struct mm *mm, struct fetch *f);
+/* Does what was put come back as it was? What does not stays where it was; returns how many. */
+uint32_t fetch_verify(struct mm *mm, struct fetch *f);
 /* What became of one of them: 0, or why it is not where it was to go. */
 int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i);
 /* The entry moves along with its mapping. */
