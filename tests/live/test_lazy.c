@@ -114,7 +114,9 @@ static void in_children(void)
 	int status = -1;
 	pid_t pid;
 
+	ask(2, 1, 0); /* first touches count where the toucher runs by now */
 	ask(1, 2, GW_MIGRATE_LAZY);
+	fflush(stdout);
 	pid = fork();
 	if (!pid)
 		_exit(contents_wrong(mem, 0, PAGES) != 0);
