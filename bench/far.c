@@ -29,7 +29,7 @@ struct bench {
 	const char *dir;
 };
 
-enum { BARE_PACK, PUT, BARE_UNPACK, GET, NR_ZRAM };
+enum { BARE_PACK, PUT_NEW, PUT_TURN, BARE_UNPACK, GET, NR_ZRAM };
 enum { BARE_WRITE, FILE_PUT, BARE_READ, FILE_GET, BARE_READ_1, FILE_GET_1, NR_FILE };
 #define NR_MAX 6
 
@@ -57,7 +57,9 @@ static uint64_t next(uint64_t *seed)
 /* Random in the first bytes of each page, zeroes in the rest; text: words. */
 static void fill(struct bench *b, uint32_t random_bytes, bool text)
 {
-	static const char *const word[] = { "page ", "the ", "of ", "memory ", "migrates ", "node ", "far ", "kernel\n" };
+	static const char *const word[] = {
+		"page ", "the ", "of ", "memory ", "migrates ", "node ", "far ", "kernel\n"
+	};
 	uint64_t seed = 88172645463325252ULL;
 
 	memset(b->src, 0, (uint64_t)PAGES * FAR_PAGE);
@@ -83,7 +85,8 @@ static void fill(struct bench *b, uint32_t random_bytes, bool text)
 static void bare_pack(struct bench *b, enum far_alg alg)
 {
 	for (uint32_t i = 0; i < PAGES; i++)
-		b->len[i] = codec_pack(alg, b->state, b->src + (uint64_t)i * FAR_PAGE, b->packed + (uint64_t)i * FAR_PAGE);
+		b->len[i] = codec_pack(alg, b->state, b->src + (uint64_t)i * FAR_PAGE,
+				       b->packed + (uint64_t)i * FAR_PAGE);
 }
 
 static void bare_unpack(struct bench *b, enum far_alg alg)
@@ -118,6 +121,21 @@ static void drop_all(struct bench *b, struct far *f)
 		far_drop(f, b->home + i, FAR_BATCH);
 }
 
+/* As pages come and go: into the room that others have left. Nanoseconds of the puts. */
+static uint64_t put_in_turn(struct bench *b, struct far *f)
+{
+	uint64_t ns = 0, begin;
+	int err;
+
+	for (uint32_t i = 0; i < PAGES; i += FAR_BATCH) {
+		far_drop(f, b->home + i, FAR_BATCH);
+		begin = clock_ns();
+		BUG_ON(far_put(f, b->src + (uint64_t)i * FAR_PAGE, FAR_BATCH, b->home + i, &err) != FAR_BATCH);
+		ns += clock_ns() - begin;
+	}
+	return ns;
+}
+
 static double zram_once(struct bench *b, struct far *f, enum far_alg alg, int what)
 {
 	uint64_t begin = clock_ns();
@@ -126,9 +144,11 @@ static double zram_once(struct bench *b, struct far *f, enum far_alg alg, int wh
 	case BARE_PACK:
 		bare_pack(b, alg);
 		break;
-	case PUT:
+	case PUT_NEW:
 		put_all(b, f);
 		break;
+	case PUT_TURN:
+		return (double)put_in_turn(b, f) / PAGES;
 	case BARE_UNPACK:
 		bare_unpack(b, alg);
 		break;
@@ -150,23 +170,30 @@ static void row(const char *what, double *ns, double *ratio)
 	fflush(stdout);
 }
 
-/* Of each pair, the bare one comes first. */
-static void table(const char *const *what, double (*ns)[ROUNDS], int nr)
-{
-	for (int i = 0; i < nr; i += 2) {
-		double ratio[ROUNDS];
+struct line {
+	const char *what;
+	int bare;		/* the line that it is compared with; itself: none */
+};
 
+static void table(const struct line *line, double (*ns)[ROUNDS], int nr)
+{
+	double ratio[NR_MAX][ROUNDS];
+
+	for (int i = 0; i < nr; i++)
 		for (int r = 0; r < ROUNDS; r++)
-			ratio[r] = ns[i][r] / ns[i + 1][r];
-		row(what[i], ns[i], NULL);
-		row(what[i + 1], ns[i + 1], ratio);
-	}
+			ratio[i][r] = ns[line[i].bare][r] / ns[i][r];
+	for (int i = 0; i < nr; i++)
+		row(line[i].what, ns[i], line[i].bare == i ? NULL : ratio[i]);
 }
 
 static void zram_bench(struct bench *b, enum far_alg alg, const char *content)
 {
 	static const char *const name[FAR_ALGS] = { "lz4", "zstd" };
-	static const char *const what[NR_ZRAM] = { "  pack, bare", "  far_put", "  unpack, bare", "  far_get" };
+	static const struct line lines[NR_ZRAM] = {
+		{ "  pack, bare", BARE_PACK },	   { "  far_put, the pool grows", BARE_PACK },
+		{ "  far_put, others go", BARE_PACK }, { "  unpack, bare", BARE_UNPACK },
+		{ "  far_get", BARE_UNPACK },
+	};
 	struct far_spec spec = { .kind = FAR_ZRAM, .alg = alg };
 	double ns[NR_MAX][ROUNDS];
 	struct far_stats st = { 0 };
@@ -182,7 +209,7 @@ static void zram_bench(struct bench *b, enum far_alg alg, const char *content)
 	far_close(f);
 	printf("%s, %s: %.2f of its size, %.2f with holes and books\n", name[alg], content,
 	       (double)st.data_bytes / PAGES / FAR_PAGE, (double)st.used_bytes / PAGES / FAR_PAGE);
-	table(what, ns, NR_ZRAM);
+	table(lines, ns, NR_ZRAM);
 }
 
 /* ---- in a file ---- */
@@ -194,7 +221,8 @@ static void plain(struct bench *b, int fd, bool write, uint32_t batch)
 	for (uint32_t i = 0; i < PAGES; i += batch) {
 		uint64_t at = (uint64_t)(batch == 1 ? b->order[i] : i) * FAR_PAGE;
 
-		BUG_ON((write ? pwrite(fd, b->src + at, len, (off_t)at) : pread(fd, b->dst, len, (off_t)at)) != (ssize_t)len);
+		BUG_ON((write ? pwrite(fd, b->src + at, len, (off_t)at) : pread(fd, b->dst, len, (off_t)at)) !=
+		       (ssize_t)len);
 	}
 }
 
@@ -234,9 +262,11 @@ static double file_once(struct bench *b, struct far *f, int fd, int what)
 
 static void file_bench(struct bench *b)
 {
-	static const char *const what[NR_FILE] = { "  pwrite, 64 pages", "  far_put, 64 pages",
-						   "  pread, 64 pages", "  far_get_many, 64 pages",
-						   "  pread, a page anywhere", "  far_get, a page anywhere" };
+	static const struct line lines[NR_FILE] = {
+		{ "  pwrite, 64 pages", BARE_WRITE },	     { "  far_put, 64 pages", BARE_WRITE },
+		{ "  pread, 64 pages", BARE_READ },	     { "  far_get_many, 64 pages", BARE_READ },
+		{ "  pread, a page anywhere", BARE_READ_1 }, { "  far_get, a page anywhere", BARE_READ_1 },
+	};
 	struct far_spec spec = { .kind = FAR_FILE };
 	double ns[NR_MAX][ROUNDS];
 	struct far_stats st = { 0 };
@@ -258,7 +288,7 @@ static void file_bench(struct bench *b)
 	far_close(f);
 	close(fd);
 	printf("file in %s, %s\n", b->dir, st.buffered ? "buffered" : "O_DIRECT");
-	table(what, ns, NR_FILE);
+	table(lines, ns, NR_FILE);
 }
 
 int main(int argc, char **argv)
@@ -280,7 +310,8 @@ int main(int argc, char **argv)
 		b.order[i] = b.order[j];
 		b.order[j] = i;
 	}
-	printf("# %d rounds of %u pages, median and best; ratio: speed of the bare one, in the same round, median\n", ROUNDS, PAGES);
+	printf("# %d rounds of %u pages, median and best; ratio: speed of the bare one, in the same round, median\n",
+	       ROUNDS, PAGES);
 	printf("%-34s %9s %9s %8s %7s\n", "", "ns/page", "best", "GB/s", "ratio");
 	for (int alg = 0; alg < FAR_ALGS; alg++) {
 		fill(&b, FAR_PAGE / 2, false);

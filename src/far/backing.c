@@ -49,7 +49,8 @@ static int named_open(struct backing *b, const char *path, bool there)
 	err = fd_stat(fd, &opened);
 	if (!err)
 		err = (int)sys4(SYS_newfstatat, AT_FDCWD, path, &named, AT_SYMLINK_NOFOLLOW);
-	if (!err && (!S_ISREG(opened.st_mode) || opened.st_size || opened.st_ino != named.st_ino || opened.st_dev != named.st_dev))
+	if (!err && (!S_ISREG(opened.st_mode) || opened.st_size || opened.st_ino != named.st_ino ||
+		     opened.st_dev != named.st_dev))
 		err = -EEXIST;
 	if (!err)
 		err = (int)sys3(SYS_unlinkat, AT_FDCWD, path, 0);

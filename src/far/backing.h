@@ -18,7 +18,7 @@ struct backing {
 
 /*
  * A directory: an unnamed file in it. A file: made, or empty so far; its name is gone on return. A block device: taken
- * for us alone. 0 or -errno; -EEXIST: the file has content, -EBUSY: the device is used, -EISDIR: no unnamed files there.
+ * for us alone. 0 or -errno; -EEXIST: the file has content, -EBUSY: the device is used, -EISDIR: no unnamed files.
  */
 int backing_open(struct backing *b, const char *path, uint64_t bytes);
 /* The same once more, in the caller's table of descriptors: an open file of its own. A descriptor or -errno. */

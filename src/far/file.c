@@ -71,7 +71,8 @@ static uint32_t back(struct file *s, uint32_t first, uint32_t nr, int *err)
 
 		if (slots_is_backed(&s->slots, group))
 			continue;
-		while (more < GROW_GROUPS && group + more < slots_groups(&s->slots) && !slots_is_backed(&s->slots, group + more))
+		while (more < GROW_GROUPS && group + more < slots_groups(&s->slots) &&
+		       !slots_is_backed(&s->slots, group + more))
 			more++;
 		*err = backing_grow(&s->backing, at, min_u64(offset_of(more * SLOTS_GROUP), most));
 		if (*err && more > 1) {
@@ -251,7 +252,8 @@ static uint32_t runs_write(struct file *s, const char *src, const struct run *ru
 }
 
 /* What was written is kept, the rest of the slots are left. */
-static void runs_settle(struct file *s, const char *src, const struct run *run, uint32_t nr_runs, struct run good, uint32_t *home)
+static void runs_settle(struct file *s, const char *src, const struct run *run, uint32_t nr_runs, struct run good,
+			uint32_t *home)
 {
 	uint32_t page = 0, sum[FAR_BATCH];
 
@@ -337,7 +339,9 @@ static void pages_read(struct file *s, const uint32_t *home, uint32_t nr, char *
 		if (i && home[i] == home[i - 1] + 1 && reachable(s, dst))
 			op[nr_ops - 1].len += FAR_PAGE;
 		else
-			op[nr_ops++] = (struct uring_op){ .buf = dst + offset_of(i), .offset = offset_of(home[i] - 1), .len = FAR_PAGE };
+			op[nr_ops++] = (struct uring_op){ .buf = dst + offset_of(i),
+							  .offset = offset_of(home[i] - 1),
+							  .len = FAR_PAGE };
 	}
 	transfer(s, false, op, nr_ops);
 	for (uint32_t o = 0; o < nr_ops; o++)
@@ -396,7 +400,8 @@ static void file_stats(struct far *f, struct far_stats *out)
 	lock_acquire(&f->lock);
 	out->pages = out->raw = s->pages;
 	out->data_bytes = s->pages * FAR_PAGE;
-	out->used_bytes = s->backing.grows ? s->slots.shared->nr_backed * SLOTS_GROUP * FAR_PAGE : s->slots.shared->nr_used * FAR_PAGE;
+	out->used_bytes = s->backing.grows ? s->slots.shared->nr_backed * SLOTS_GROUP * FAR_PAGE
+					   : s->slots.shared->nr_used * FAR_PAGE;
 	out->buffered = !s->backing.direct;
 	lock_release(&f->lock);
 }
@@ -473,8 +478,9 @@ static int file_fork_child(struct far *f)
 	s->slots.me = s->fork_member;
 	s->pages = s->dying = 0;
 	for (uint32_t slot = 0; slot < s->books.open / sizeof(struct slot); slot++) {
-		s->slot[slot] = s->slot[slot].state == SLOT_KEPT ? (struct slot){ .sum = s->slot[slot].sum, .state = SLOT_KEPT } :
-								    (struct slot){ .state = SLOT_FREE };
+		s->slot[slot] = s->slot[slot].state == SLOT_KEPT
+					? (struct slot){ .sum = s->slot[slot].sum, .state = SLOT_KEPT }
+					: (struct slot){ .state = SLOT_FREE };
 		s->pages += s->slot[slot].state == SLOT_KEPT;
 	}
 	uring_open(&s->uring);

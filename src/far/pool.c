@@ -38,7 +38,8 @@ static void class_add(struct pool *p, uint32_t slots)
 	uint32_t size = (uint32_t)ALIGN_DOWN((POOL_CHUNK - first) / slots, 8);
 
 	BUG_ON(p->nr_classes == POOL_CLASSES);
-	p->class[p->nr_classes++] = (struct pool_class){ .size = (uint16_t)size, .slots = (uint16_t)slots, .first = first };
+	p->class[p->nr_classes++] =
+		(struct pool_class){ .size = (uint16_t)size, .slots = (uint16_t)slots, .first = first };
 }
 
 /* A class is for each number of objects that a chunk can have, where neighbours differ by 3 % or 32 bytes at least. */
@@ -99,21 +100,21 @@ static char *chunk_memory(const struct pool *p, uint32_t nr)
 
 static uint32_t *owners_of(const struct pool *p, uint32_t nr)
 {
-	if (chunk_at(p, nr)->class == p->nr_classes - 1)
+	if (chunk_at(p, nr)->cls == p->nr_classes - 1)
 		return (uint32_t *)(void *)p->raw_owners.base + (uint64_t)nr * POOL_RAW_SLOTS;
 	return (uint32_t *)(void *)chunk_memory(p, nr);
 }
 
 void *pool_ptr(const struct pool *p, struct pool_at at)
 {
-	const struct pool_class *c = &p->class[chunk_at(p, at.chunk)->class];
+	const struct pool_class *c = &p->class[chunk_at(p, at.chunk)->cls];
 
 	return chunk_memory(p, at.chunk) + c->first + (uint64_t)at.slot * c->size;
 }
 
 uint32_t pool_class_of(const struct pool *p, struct pool_at at)
 {
-	return chunk_at(p, at.chunk)->class;
+	return chunk_at(p, at.chunk)->cls;
 }
 
 /* ---- which group a chunk is in ---- */
@@ -127,7 +128,7 @@ static void group_leave(struct pool *p, uint32_t nr)
 	if (k->prev)
 		chunk_at(p, k->prev)->next = k->next;
 	else
-		p->class[k->class].head[k->group] = k->next;
+		p->class[k->cls].head[k->group] = k->next;
 	if (k->next)
 		chunk_at(p, k->next)->prev = k->prev;
 	k->group = GROUP_NONE;
@@ -136,7 +137,7 @@ static void group_leave(struct pool *p, uint32_t nr)
 static void group_enter(struct pool *p, uint32_t nr)
 {
 	struct pool_chunk *k = chunk_at(p, nr);
-	struct pool_class *c = &p->class[k->class];
+	struct pool_class *c = &p->class[k->cls];
 	uint32_t group = k->used == c->slots ? GROUP_NONE : k->used * POOL_GROUPS / c->slots;
 
 	if (group == k->group)
@@ -180,8 +181,8 @@ static uint32_t chunk_take(struct pool *p, bool may_grow, int *err)
 	if (!may_grow || (uint64_t)nr * POOL_CHUNK > p->memory.reserved)
 		return 0;
 	*err = -ENOMEM;
-	if (space_reach(&p->chunks, (nr + 1) * sizeof(struct pool_chunk)) || space_reach(&p->memory, (uint64_t)nr * POOL_CHUNK) ||
-	    chunk_fill(p, nr))
+	if (space_reach(&p->chunks, (nr + 1) * sizeof(struct pool_chunk)) ||
+	    space_reach(&p->memory, (uint64_t)nr * POOL_CHUNK) || chunk_fill(p, nr))
 		return 0;
 	*err = 0;
 	if (p->gone)
@@ -197,7 +198,7 @@ static void chunk_give(struct pool *p, uint32_t nr)
 	struct pool_chunk *k = chunk_at(p, nr);
 	uint32_t *list = p->nr_stock < STOCK ? &p->stock : &p->gone;
 
-	p->class[k->class].nr_slots -= p->class[k->class].slots;
+	p->class[k->cls].nr_slots -= p->class[k->cls].slots;
 	if (list == &p->stock) {
 		p->nr_stock++;
 	} else {
@@ -208,21 +209,21 @@ static void chunk_give(struct pool *p, uint32_t nr)
 	*list = nr;
 }
 
-static uint32_t chunk_new(struct pool *p, uint32_t class, bool may_grow, int *err)
+static uint32_t chunk_new(struct pool *p, uint32_t cls, bool may_grow, int *err)
 {
 	uint32_t nr = chunk_take(p, may_grow, err);
 
 	if (!nr)
 		return 0;
-	*chunk_at(p, nr) = (struct pool_chunk){ .hole = NO_HOLE, .class = (uint8_t)class, .group = GROUP_NONE };
-	if (class == p->nr_classes - 1 &&
+	*chunk_at(p, nr) = (struct pool_chunk){ .hole = NO_HOLE, .cls = (uint8_t)cls, .group = GROUP_NONE };
+	if (cls == p->nr_classes - 1 &&
 	    space_reach(&p->raw_owners, (uint64_t)(nr + 1) * POOL_RAW_SLOTS * sizeof(uint32_t))) {
-		p->class[class].nr_slots += p->class[class].slots;
+		p->class[cls].nr_slots += p->class[cls].slots;
 		chunk_give(p, nr);
 		*err = -ENOMEM;
 		return 0;
 	}
-	p->class[class].nr_slots += p->class[class].slots;
+	p->class[cls].nr_slots += p->class[cls].slots;
 	return nr;
 }
 
@@ -248,21 +249,21 @@ static uint32_t slot_take(struct pool *p, uint32_t nr, uint32_t owner)
 		k->hole = (uint16_t)owners[slot];
 	owners[slot] = owner;
 	k->used++;
-	p->class[k->class].nr_used++;
+	p->class[k->cls].nr_used++;
 	group_enter(p, nr);
 	return slot;
 }
 
 int pool_alloc(struct pool *p, const struct pool_wish *wish, struct pool_at *at)
 {
-	uint32_t class = wish->len <= POOL_LARGEST ? p->class_of[(wish->len - 1) / 8] : p->nr_classes - 1;
-	uint32_t nr = fullest(&p->class[class]);
+	uint32_t cls = wish->len <= POOL_LARGEST ? p->class_of[(wish->len - 1) / 8] : p->nr_classes - 1;
+	uint32_t nr = fullest(&p->class[cls]);
 	int err = 0;
 
 	if (!nr)
-		nr = chunk_new(p, class, wish->may_grow, &err);
-	while (!nr && wish->any && ++class < p->nr_classes)
-		nr = fullest(&p->class[class]);
+		nr = chunk_new(p, cls, wish->may_grow, &err);
+	while (!nr && wish->any && ++cls < p->nr_classes)
+		nr = fullest(&p->class[cls]);
 	if (!nr)
 		return err;
 	*at = (struct pool_at){ .chunk = nr, .slot = slot_take(p, nr, wish->owner) };
@@ -282,7 +283,7 @@ void pool_free(struct pool *p, struct pool_at at)
 	owners_of(p, at.chunk)[at.slot] = HOLE | k->hole;
 	k->hole = (uint16_t)at.slot;
 	k->used--;
-	p->class[k->class].nr_used--;
+	p->class[k->cls].nr_used--;
 	group_enter(p, at.chunk);
 	if (!k->used && !is_pinned(k)) {
 		group_leave(p, at.chunk);
@@ -323,17 +324,17 @@ static uint64_t holes(const struct pool_class *c)
 	return c->nr_slots - c->nr_used;
 }
 
-bool pool_is_loose(const struct pool *p, uint32_t class)
+bool pool_is_loose(const struct pool *p, uint32_t cls)
 {
-	const struct pool_class *c = &p->class[class];
+	const struct pool_class *c = &p->class[cls];
 
 	return holes(c) > c->slots + c->nr_slots / 8;
 }
 
 /* The holes of the others are enough, since those of the class make up a chunk. */
-bool pool_compact(struct pool *p, uint32_t class, pool_moved_t moved, void *arg)
+bool pool_compact(struct pool *p, uint32_t cls, pool_moved_t moved, void *arg)
 {
-	struct pool_class *c = &p->class[class];
+	struct pool_class *c = &p->class[cls];
 	uint32_t from = holes(c) >= c->slots ? emptiest(p, c) : 0;
 	const uint32_t *owners;
 	uint32_t fresh;

@@ -35,7 +35,7 @@ struct pool_chunk {
 	uint16_t fresh;			/* from here on slots have never been used */
 	uint16_t hole;			/* first of the list of free slots before that; POOL_NO_HOLE: none */
 	uint16_t pins;			/* atomic; taken with the lock, given back without */
-	uint8_t class, group;
+	uint8_t cls, group;	/* cls: index of its class */
 	uint16_t unused;
 };
 
@@ -77,12 +77,12 @@ void pool_free(struct pool *p, struct pool_at at);
 void *pool_ptr(const struct pool *p, struct pool_at at);
 
 /* One chunk's objects move, of a class with many holes. False: there is none such. */
-bool pool_compact(struct pool *p, uint32_t class, pool_moved_t moved, void *arg);
+bool pool_compact(struct pool *p, uint32_t cls, pool_moved_t moved, void *arg);
 /* The same of any class that has a chunk's worth of holes: then a chunk is free. */
 bool pool_squeeze(struct pool *p, pool_moved_t moved, void *arg);
 uint32_t pool_class_of(const struct pool *p, struct pool_at at);
 /* Does this class have more holes than it should? */
-bool pool_is_loose(const struct pool *p, uint32_t class);
+bool pool_is_loose(const struct pool *p, uint32_t cls);
 
 void pool_pin(struct pool *p, struct pool_at at);
 void pool_unpin(struct pool *p, struct pool_at at);

@@ -112,8 +112,8 @@ int member_take(struct slots *s, int fd)
 			continue;
 		if (err)
 			return err;
-		while (nr <= i && !__atomic_compare_exchange_n(&s->shared->nr_members, &nr, i + 1, false, __ATOMIC_RELAXED,
-							       __ATOMIC_RELAXED))
+		while (nr <= i && !__atomic_compare_exchange_n(&s->shared->nr_members, &nr, i + 1, false,
+							       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			;
 		if (s->shared->dirty[i])
 			member_clear(s, i);
@@ -210,7 +210,8 @@ void slots_leave(struct slots *s, uint32_t first, uint32_t nr)
 
 static bool is_free(const struct slots *s, uint32_t slot, bool backed)
 {
-	return !__atomic_load_n(&s->users[slot], __ATOMIC_RELAXED) && (!backed || slots_is_backed(s, slot / SLOTS_GROUP));
+	return !__atomic_load_n(&s->users[slot], __ATOMIC_RELAXED) &&
+	       (!backed || slots_is_backed(s, slot / SLOTS_GROUP));
 }
 
 struct run {
@@ -231,7 +232,8 @@ static struct run run_find(const struct slots *s, struct run in, uint32_t want, 
 			break;
 		if (!is_free(s, slot, backed))
 			continue;
-		now = now.first + now.nr == slot && now.nr ? (struct run){ now.first, now.nr + 1 } : (struct run){ slot, 1 };
+		now = now.first + now.nr == slot && now.nr ? (struct run){ now.first, now.nr + 1 }
+							   : (struct run){ slot, 1 };
 		best = now.nr > best.nr ? now : best;
 	}
 	return best;

@@ -10,7 +10,8 @@
  *     leave   the bit, then the count
  *     fork    the count of each, then the child's bit: done by the parent before the child is there
  *
- * One who is killed between the two leaves a slot that nobody gets any more (until slots_recount); never one that two have.
+ * One who is killed between the two leaves a slot that nobody gets any more (until slots_recount()); never one that two
+ * have.
  *
  * A member lives as long as somebody has the open file on which its byte is locked (fcntl(2), F_OFD_SETLK, at
  * SLOTS_LOCKS): the kernel ends that with the process, and no number of a process has to be trusted. Who locks the byte

@@ -87,7 +87,8 @@ static struct packer *packer_try(struct zram *z, uint32_t from, uint32_t to)
 	for (uint32_t i = from; i < to; i++) {
 		uint32_t free = 0;
 
-		if (__atomic_compare_exchange_n(&z->packer[i].busy, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&z->packer[i].busy, &free, 1, false, __ATOMIC_ACQUIRE,
+						__ATOMIC_RELAXED))
 			return &z->packer[i];
 	}
 	return NULL;
@@ -182,7 +183,8 @@ static uint64_t book_bytes(uint64_t nr, uint64_t size)
 
 static uint64_t used_bytes(const struct zram *z)
 {
-	uint64_t n = pool_bytes(&z->pool) + book_bytes(z->nr_entries, sizeof(struct entry)) + z->nr_buckets * sizeof(uint32_t);
+	uint64_t n = pool_bytes(&z->pool) + book_bytes(z->nr_entries, sizeof(struct entry)) +
+		     z->nr_buckets * sizeof(uint32_t);
 
 	if (z->far.spec.dedup)
 		n += book_bytes(z->nr_entries, sizeof(struct shared));
@@ -198,7 +200,8 @@ static int entry_new(struct zram *z, uint32_t *home)
 	if (*home)
 		return 0;
 	if (nr >= 1U << 31 || (nr + 1) * sizeof(struct shared) > z->shares.reserved ||
-	    (book_bytes(nr, sizeof(struct entry)) > book_bytes(nr - 1, sizeof(struct entry)) && used_bytes(z) + 2UL * FAR_PAGE > z->limit))
+	    (book_bytes(nr, sizeof(struct entry)) > book_bytes(nr - 1, sizeof(struct entry)) &&
+	     used_bytes(z) + 2UL * FAR_PAGE > z->limit))
 		return -ENOSPC;
 	if (space_reach(&z->entries, (nr + 1) * sizeof(struct entry)) ||
 	    (z->far.spec.dedup && space_reach(&z->shares, (nr + 1) * sizeof(struct shared))))
@@ -382,7 +385,7 @@ static void object_drop(struct zram *z, uint32_t home)
 {
 	struct entry *e = entry_at(z, home);
 	struct pool_at at = entry_place(e);
-	uint32_t class = pool_class_of(&z->pool, at);
+	uint32_t cls = pool_class_of(&z->pool, at);
 
 	if (z->far.spec.dedup)
 		twin_leave(z, home);
@@ -390,8 +393,8 @@ static void object_drop(struct zram *z, uint32_t home)
 	z->raw -= entry_kind(e) == KIND_RAW;
 	entry_free(z, home);
 	pool_free(&z->pool, at);
-	if (pool_is_loose(&z->pool, class))
-		pool_compact(&z->pool, class, moved, z);
+	if (pool_is_loose(&z->pool, cls))
+		pool_compact(&z->pool, cls, moved, z);
 }
 
 static void drop(struct zram *z, uint32_t home)
@@ -537,7 +540,7 @@ struct layout {
 
 static void layout_make(struct layout *l, const struct far_spec *spec, uint64_t limit)
 {
-	*l = (struct layout){ .limit = limit, .nr_packers = codec_needs_state(spec->alg) ? STATES + STATES_READ : STATES };
+	*l = (struct layout){ .limit = limit, .nr_packers = STATES + (codec_needs_state(spec->alg) ? STATES_READ : 0) };
 	for (l->nr_buckets = spec->dedup ? 512 : 0; l->nr_buckets && l->nr_buckets < BUCKETS_MAX; l->nr_buckets *= 2)
 		if (l->nr_buckets * 8192UL >= limit)
 			break;

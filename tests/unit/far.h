@@ -51,7 +51,8 @@ static inline void page_words(char *page, uint32_t from, uint32_t to, uint64_t *
 /* The same content for the same seed and kind. */
 static inline void page_fill(char *page, enum content kind, uint64_t seed)
 {
-	static const char *const word[] = { "the ", "godwit ", "flies ", "without ", "landing ", "from ", "Alaska ", "page " };
+	static const char *const word[] = { "the ",	"godwit ", "flies ",  "without ",
+					    "landing ", "from ",   "Alaska ", "page " };
 	uint64_t value = kind == SAME ? seed * 0x9e3779b97f4a7c15ULL : 0;
 
 	for (uint32_t i = 0; i < FAR_PAGE; i += 8)

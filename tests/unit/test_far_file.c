@@ -830,7 +830,9 @@ static int serve(void *arg)
 
 static int service_begin(struct service *s)
 {
-	s->thread = (struct thread){ .fn = serve, .arg = s, .name = "service", .stack = region_alloc(&s->w->region, THREAD_STACK) };
+	s->thread = (struct thread){
+		.fn = serve, .arg = s, .name = "service", .stack = region_alloc(&s->w->region, THREAD_STACK)
+	};
 	BUG_ON(thread_start(&s->thread, true));
 	while (!__atomic_load_n(&s->done, __ATOMIC_ACQUIRE))
 		futex_wait(&s->done, 0, 0);

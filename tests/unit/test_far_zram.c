@@ -284,8 +284,8 @@ static char *find_in_memory(const char *what, size_t len)
 		unsigned long start, end;
 		char prot[8];
 
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) != 3 || strncmp(prot, "rw", 2) || strchr(line, '/') ||
-		    strchr(line, '['))
+		if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) != 3 || strncmp(prot, "rw", 2) ||
+		    strchr(line, '/') || strchr(line, '['))
 			continue;
 		for (char *at = (char *)start; !found && at + len <= (char *)end; at++) {
 			at = memchr(at, what[0], (size_t)((char *)end - at) - len + 1);
@@ -419,7 +419,8 @@ static void pages_can_be_read_while_others_move(void **state)
 			uint32_t at = (uint32_t)(rnd() % w.nr);
 
 			if (at % 8)
-				rnd() % 3 ? drop_kept(&w, &w.kept[at]) : (void)put_kept(&w, &w.kept[at], 1, CONTENTS, i);
+				rnd() % 3 ? drop_kept(&w, &w.kept[at])
+					  : (void)put_kept(&w, &w.kept[at], 1, CONTENTS, i);
 		}
 		stop = 1;
 		for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
