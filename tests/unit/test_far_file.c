@@ -532,7 +532,7 @@ static void pages_can_be_read_while_others_come_and_go(void **state)
 		if (at % 8)
 			rnd() % 3 ? drop_kept(&w, &w.kept[at]) : (void)put_kept(&w, &w.kept[at], 1, CONTENTS, i);
 	}
-	stop = 1;
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
 		pthread_join(r[i].thread, NULL);
 		assert_int_equal(r[i].bad, 0);

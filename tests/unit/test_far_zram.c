@@ -273,8 +273,8 @@ static void room_goes_from_one_size_to_another(void **state)
 	world_end(&w);
 }
 
-/* The objects in a store, by a pattern that only they have. */
-static char *find_in_memory(const char *what, size_t len)
+/* Where in the store's memory this is. */
+static char *find_in_store(const struct far_world *w, const char *what, size_t len)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
 	char line[512], *found = NULL;
@@ -285,15 +285,9 @@ static char *find_in_memory(const char *what, size_t len)
 		char prot[8];
 
 		if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) != 3 || strncmp(prot, "rw", 2) ||
-		    strchr(line, '/') || strchr(line, '['))
+		    start < w->region.part[0].start || end > w->region.part[0].end)
 			continue;
-		for (char *at = (char *)start; !found && at + len <= (char *)end; at++) {
-			at = memchr(at, what[0], (size_t)((char *)end - at) - len + 1);
-			if (!at)
-				break;
-			if (at != what && !memcmp(at, what, len))
-				found = at;
-		}
+		found = memmem((char *)start, end - start, what, len);
 	}
 	fclose(f);
 	return found;
@@ -311,8 +305,7 @@ static void a_changed_bit_is_found(void **state)
 			put_kept(&w, w.kept, 16, (enum content)kind, 77);
 			page_fill(w.want, (enum content)kind, 77);
 			memcpy(pattern, w.want + 512, sizeof(pattern));
-			memset(w.src, 0, 2 * FAR_BATCH * FAR_PAGE + FAR_PAGE);
-			at = find_in_memory(pattern, sizeof(pattern));
+			at = find_in_store(&w, pattern, sizeof(pattern));
 			assert_non_null(at);
 			at[5] ^= 16;
 			assert_int_equal(far_get(w.f, w.kept[0].home, w.dst), -EBADMSG);
@@ -408,7 +401,7 @@ static void pages_can_be_read_while_others_move(void **state)
 	(void)state;
 	for (int alg = 0; alg < FAR_ALGS; alg++) {
 		open_store(&w, 4096, (struct far_spec){ .alg = (enum far_alg)alg });
-		stop = 0;
+		__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
 		for (uint32_t i = 0; i < w.nr; i += 64)
 			put_kept(&w, &w.kept[i], 64, NEARLY, i);
 		for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
@@ -422,7 +415,7 @@ static void pages_can_be_read_while_others_move(void **state)
 				rnd() % 3 ? drop_kept(&w, &w.kept[at])
 					  : (void)put_kept(&w, &w.kept[at], 1, CONTENTS, i);
 		}
-		stop = 1;
+		__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 		for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
 			pthread_join(r[i].thread, NULL);
 			assert_int_equal(r[i].bad, 0);
@@ -468,7 +461,7 @@ static void parent_and_child_go_on_by_themselves(void **state)
 	(void)state;
 	for (int alg = 0; alg < FAR_ALGS; alg++) {
 		open_store(&w, 2048, (struct far_spec){ .alg = (enum far_alg)alg });
-		stop = 0;
+		__atomic_store_n(&stop, 0, __ATOMIC_RELAXED);
 		/* as much as is left of it when all goes: a few chunks, books, states to pack and unpack with */
 		go_on(&w, 5);
 		drop_all(&w);
@@ -491,7 +484,7 @@ static void parent_and_child_go_on_by_themselves(void **state)
 			assert_true(WIFEXITED(status));
 			assert_int_equal(WEXITSTATUS(status), 0);
 		}
-		stop = 1;
+		__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 		pthread_join(r.thread, NULL);
 		assert_int_equal(r.bad, 0);
 		assert_int_equal(go_on(&w, 7), 0);
