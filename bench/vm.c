@@ -302,7 +302,7 @@ static void row_print(const struct way *w, struct row *r, bool huge, const char 
 	} else {
 		fprintf(csv, ",,,,");
 	}
-	printf("%s\n", r->left ? "  b->pages_nr LEFT BEHIND" : "");
+	printf("%s\n", r->left ? "  PAGES LEFT BEHIND" : "");
 	fprintf(csv, "\n");
 	fflush(stdout);
 }
