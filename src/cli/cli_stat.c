@@ -64,6 +64,22 @@ static uint64_t counter_value(const struct gw_stats *stats, const struct counter
 
 /* ---------------------------------------------------------------- JSON ---- */
 
+static void json_far(cJSON *node, const struct gw_node_info *info)
+{
+	static const char kinds[][8] = { "", [GW_NODE_RAM] = "ram", [GW_NODE_ZRAM] = "zram", [GW_NODE_FILE] = "file" };
+
+	/* what an engine says is not believed */
+	json_add_text(node, "kind", info->opt.kind <= GW_NODE_FILE ? kinds[info->opt.kind] : "");
+	json_add_u64(node, "data_bytes", info->data_bytes);
+	json_add_u64(node, "used_bytes", info->used_bytes);
+	json_add_u64(node, "pages_same", info->same);
+	json_add_u64(node, "pages_raw", info->raw);
+	json_add_u64(node, "pages_shared", info->shared);
+	json_add_u64(node, "refused", info->refused);
+	json_add_u64(node, "io_errors", info->io_errors);
+	json_add_u64(node, "bad_sums", info->bad_sums);
+}
+
 static void json_nodes(cJSON *object, const struct ctl_stat *stat)
 {
 	cJSON *list = json_add_array(object, "nodes");
@@ -84,6 +100,7 @@ static void json_nodes(cJSON *object, const struct ctl_stat *stat)
 		json_add_u64(node, "free_frames", info->free_frames);
 		json_add_u64(node, "pages_in", info->in);
 		json_add_u64(node, "pages_out", info->out);
+		json_far(node, info);
 	}
 }
 

@@ -11,6 +11,7 @@
 #
 #   TORTURE_SCALE=1   that much more work for the program; tests/torture has 4
 #   TORTURE_SEED=1    of the random pages
+#   TORTURE_FAR=      zram, file or both: no migrations, but a limit with far nodes behind it (far.bash)
 
 set -u
 export LC_ALL=C
@@ -28,6 +29,8 @@ as=()		# command in front of the program and of godwit: to be another user
 preload=''	# what the program has in LD_PRELOAD beside the engine
 nr=0 mover='' started=()
 touch "$dir/moves" "$dir/lists" "$dir/errors"
+# shellcheck source=far.bash
+. "${BASH_SOURCE[0]%/*}/far.bash"
 
 # Each way to move pages, in turn.
 moves_options=('' '--form plain' '--form transactional' '--batch 512' '--verify' '--max-stall 20')
@@ -203,6 +206,11 @@ start_moving()
 {
 	began=$SECONDS
 	: >"$dir/moving"
+	if [ -n "$far" ]; then
+		watch_limits >/dev/null 2>>"$dir/errors" &
+		mover=$!
+		return
+	fi
 	move_to_and_fro >/dev/null 2>>"$dir/errors" &
 	mover=$!
 }
@@ -235,6 +243,7 @@ refusals()
 ok_moves()	# least number of pages, name if it is not the file's
 {
 	local pages name=${2:-$(basename "$0" .sh)} refusals
+	[ -z "$far" ] || { ok_far "$name"; return; }
 	pages=$(sum_of pages_moved "$dir/moves")
 	refusals=$(refusals)
 	# tests/torture reads this line.
@@ -280,13 +289,21 @@ await()	# tenths, command...
 alone()	# command...
 {
 	start $((120 * scale)) "${as[@]}" env ${preload:+"LD_PRELOAD=$preload"} "$@"
+	[ -z "$far" ] || watch_alone "${started[-1]}" "$dir/peaks" &
 	finish
 }
 
 godwit_run()	# seconds allowed, command...: in the background, on two nodes
 {
+	local nodes=(--node ram --node ram)
+	if [ "$far" = alone ]; then
+		start $(($1 * scale)) "${as[@]}" env ${preload:+"LD_PRELOAD=$preload"} "${@:2}"
+		watch_alone "${started[-1]}" "${TORTURE_PEAKS:-/dev/null}" &
+		return
+	fi
+	[ -z "$far" ] || far_nodes
 	start $(($1 * scale)) "${as[@]}" env ${preload:+"LD_PRELOAD=$preload"} \
-		"$GODWIT" run -q --node ram --node ram -- "${@:2}"
+		"$GODWIT" run -q "${nodes[@]}" -- "${@:2}"
 }
 
 managed()	# command...: under godwit, and constant migration
