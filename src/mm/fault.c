@@ -108,13 +108,24 @@ static void discards_expire(struct mm *mm)
 			i++;
 }
 
-/* The entry that a new range joins: one that it overlaps, else the last if there is no room. */
+/* The entry that a new range joins: one that it overlaps, else, if there is no room, the one that it widens least. */
 static struct discard *discard_near(struct mm *mm, uint64_t start, uint64_t end)
 {
-	for (uint32_t i = 0; i < mm->nr_discards; i++)
-		if (start < mm->discard[i].end && end > mm->discard[i].start)
-			return &mm->discard[i];
-	return mm->nr_discards == DISCARDS_MAX ? &mm->discard[DISCARDS_MAX - 1] : NULL;
+	struct discard *near = NULL;
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t i = 0; i < mm->nr_discards; i++) {
+		struct discard *d = &mm->discard[i];
+		uint64_t wider = max_u64(end, d->end) - min_u64(start, d->start) - (d->end - d->start);
+
+		if (start < d->end && end > d->start)
+			return d;
+		if (mm->nr_discards == DISCARDS_MAX && wider < least) {
+			least = wider;
+			near = d;
+		}
+	}
+	return near;
 }
 
 /* Ranges only grow together: more pages wait, none is forgotten. */
@@ -152,6 +163,13 @@ bool discarded_at(struct mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
+/* Where pages are away there are events too: only those of the window concern it. */
+static void window_tear(struct mm *mm, uint64_t start, uint64_t end)
+{
+	if (start < mm->window.end && end > mm->window.start)
+		mm->window_torn = true;
+}
+
 static void on_gone(struct mm *mm, const struct mmu_event *ev)
 {
 	struct batch *b;
@@ -173,7 +191,7 @@ static void on_gone(struct mm *mm, const struct mmu_event *ev)
 	if (ev->type == MMU_EV_REMOVE) {
 		discard_note(mm, ev->addr, ev->end);
 	} else {
-		mm->window_torn = true; /* what is mapped there next is not tracked */
+		window_tear(mm, ev->addr, ev->end); /* what is mapped there next is not tracked */
 		kept_cut(mm, ev->addr, ev->end);
 	}
 }
@@ -236,7 +254,8 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 	uint64_t to_end = ev->to + (ev->end - ev->addr);
 	bool flying = batch_follow(mm, ev);
 
-	mm->window_torn = true;
+	window_tear(mm, ev->addr, ev->end);
+	window_tear(mm, ev->to, to_end);
 	if (!mm->forking)
 		books_follow(mm, ev->addr, ev->end, ev->to);
 	else

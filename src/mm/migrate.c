@@ -8,6 +8,7 @@
  *             or the area belongs to another userfaultfd
  *   ENOENT    it left its address meanwhile: nothing to move, no failure              no
  *   ENOMEM    the node is full, or no frames                                          no
+ *   ESTALE    it came to another node meanwhile: no failure                          no
  *   EACCES    opted out                                                               no
  *   EINVAL    the kernel refuses this kind of area, or it has just changed            yes
  */
@@ -62,6 +63,15 @@ static void count_way(struct mm *mm, int from, int to, uint32_t nr)
 	mm->stats.moved[from][to] += nr;
 	mm->nodes->node[from].out += nr;
 	mm->nodes->node[to].in += nr;
+}
+
+/* It is not where the request found it, and none of its business any more. */
+static void page_elsewhere(struct mm *mm, struct page *page, struct request *rq)
+{
+	rq->progress->gone += page_nr(page);
+	rq->progress->done += page_nr(page);
+	page->err = page->want = 0;
+	putback_lru_page(mm, page);
 }
 
 static void count_moved(struct mm *mm, int from, int to, uint32_t nr, struct request *rq)
@@ -164,6 +174,8 @@ static void page_refused(struct mm *mm, struct page *page, int err, struct page_
 {
 	if (err == -ENOENT) {
 		page_vanished(mm, page, rq);
+	} else if (err == -ESTALE) {
+		page_elsewhere(mm, page, rq);
 	} else if (again(err)) {
 		page->err = (uint8_t)-err;
 		list_add_tail(&mm->pt, later, page);

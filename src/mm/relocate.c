@@ -19,8 +19,8 @@ static int new_page_relative(struct mm *mm, struct page *page, void *private)
 	struct relative *r = private;
 	int to = r->to[page->node];
 
-	if (to < 0)
-		return -EAGAIN; /* it moved elsewhere meanwhile */
+	if (to < 0 || (to == page->node && !r->lazy))
+		return -ESTALE; /* it moved elsewhere meanwhile: another request's doing, or a touch's */
 	if (r->lazy == LAZY_BACK || r->lazy == LAZY_TOUCHER)
 		to = page->node;
 	if (r->lazy) { /* what is charged for it is given back, until it is touched */
