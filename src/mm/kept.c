@@ -103,6 +103,7 @@ uint64_t kept_next(const struct mm *mm, uint64_t addr, uint64_t end)
 /* Ranges where nothing is away any more are tracked no longer. migrate lock held, mm->lock not. */
 void kept_trim(struct mm *mm)
 {
+	window_close(mm); /* it would be taken for open where nothing is tracked any more */
 	for (uint32_t i = 0; mm->kept && i < mm->kept->nr;) {
 		struct kept_range r;
 		bool idle;

@@ -716,7 +716,6 @@ void migrate_rest(struct mm *mm, struct page_list *list, new_page_t *get_new_pag
 void migrate_over(struct mm *mm)
 {
 	lock_acquire(&mm->migrate);
-	window_close(mm);
 	cache_drop_stale(mm);
 	kept_trim(mm);
 	node_rest(mm->nodes);

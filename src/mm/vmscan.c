@@ -182,7 +182,7 @@ static uint32_t cluster(struct mm *mm, struct page *first, struct page **page)
 
 	for (uint64_t at = addr; n < CLUSTER && at < leaf_end; at += PAGE_SIZE_, n++) {
 		page[n] = first + n;
-		if (n && !may_leave(mm, page[n], first->node))
+		if (n && (!may_leave(mm, page[n], first->node) || !kept_overlaps(mm, at, at + PAGE_SIZE_)))
 			break;
 	}
 	return n;

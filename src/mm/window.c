@@ -46,14 +46,14 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 		mm->mmu->ops->untrack(mm->mmu, from, to - from);
 }
 
-/* Where pages are away the whole of it stays tracked. */
+/*
+ * Where pages are away the whole of it stays tracked. What of it is not among what is kept is no part of that mapping any
+ * more, and what is mapped there by now is not tracked.
+ */
 static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end)
 {
-	bool kept;
-
 	lock_acquire(&mm->lock);
-	kept = kept_overlaps(mm, start, end) && !kept_add(mm, start, end);
-	if (!kept)
+	if (!kept_overlaps(mm, start, end))
 		untrack_range(mm, start, end);
 	lock_release(&mm->lock);
 }
