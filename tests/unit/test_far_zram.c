@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The compressed pool: src/far/zram.c, pool.c, codec.c, sum.c. */
+/* The compressed pool: src/far/zram.c, pool.c, codec.c, sum.c. test-timeout: 300 */
 #define _GNU_SOURCE
 #include "unit.h"
 
@@ -408,7 +408,7 @@ static void pages_can_be_read_while_others_move(void **state)
 			r[i] = (struct watcher){ .w = &w, .stop = &stop };
 			assert_int_equal(pthread_create(&r[i].thread, NULL, read_all, &r[i]), 0);
 		}
-		for (uint32_t i = 0; i < 60000; i++) {
+		for (uint32_t i = 0; i < STEPS; i++) {
 			uint32_t at = (uint32_t)(rnd() % w.nr);
 
 			if (at % 8)
@@ -434,7 +434,7 @@ static int go_on(struct far_world *w, uint64_t seed)
 	rnd_state = seed;
 	if (wrong_pages(w))
 		return 2;
-	for (uint32_t i = 0; i < 20000; i++)
+	for (uint32_t i = 0; i < STEPS / 5; i++)
 		if (!random_step(w, 0))
 			return 3;
 	return wrong_pages(w) ? 4 : stats_of(w).pages != nr_kept(w) ? 5 : 0;
