@@ -122,9 +122,9 @@ struct gw_engine *gw_self(void);
 /* ---------------------------------------------------------------- nodes ---- */
 
 /*
- * Memory is direct: pages lie at their addresses. A far node keeps contents, compressed in the engine's own memory or in
- * a file: a page there is absent, and comes back when it is touched. The idea is that of swap entries, and of migration
- * caches (Tosatti, Schermerhorn).
+ * Memory is direct: pages lie at their addresses. A far node keeps contents, compressed in the engine's own memory or
+ * in a file: a page there is absent, and comes back when it is touched. The idea is that of swap entries, and of
+ * migration caches (Tosatti, Schermerhorn).
  */
 enum gw_node_kind { GW_NODE_RAM = 1, GW_NODE_ZRAM, GW_NODE_FILE };
 
@@ -147,8 +147,8 @@ struct gw_node_options {
 
 /*
  * Parse "ram[,size=1G][,host=0][,name=fast][,distance=20][,cpus=0-3][,weight=1]",
- * "zram[,size=1G][,alg=lz4|zstd][,dedup=1][,name=][,distance=]" or "file,path=/x[,size=1G][,name=][,distance=]". Returns
- * 0, or -EINVAL with the offset of the offending word in *at (may be NULL). .path points into spec.
+ * "zram[,size=1G][,alg=lz4|zstd][,dedup=1][,name=][,distance=]" or "file,path=/x[,size=1G][,name=][,distance=]".
+ * Returns 0, or -EINVAL with the offset of the offending word in *at (may be NULL). .path points into spec.
  */
 int gw_node_parse(const char *spec, struct gw_node_options *out, size_t *at);
 
@@ -212,8 +212,8 @@ enum gw_migrate_flags {
 	GW_MIGRATE_NO_STEER = 1 << 3,	/* keep to .batch pages whatever the stall (benchmarks) */
 	GW_MIGRATE_PRIVATE = 1 << 4,	/* pages that a living child shares are not asked for: EACCES (MPOL_MF_MOVE) */
 	/*
-	 * Nothing is copied now: pages are unmapped, and each moves when it is next touched, to the node that it is meant
-	 * for; with NEXT_TOUCH (which goes for all pages of from) to that of the CPU that touches it. CANCEL: those of
+	 * Nothing is copied now: pages are unmapped, and each moves when it is next touched, to the node that it is
+	 * meant for; with NEXT_TOUCH (which goes for all pages of from) to that of the CPU that touches it. CANCEL: those of
 	 * from that wait for that go back to where they were. At most one of the three.
 	 */
 	GW_MIGRATE_LAZY = 1 << 5,

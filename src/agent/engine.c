@@ -121,6 +121,7 @@ static void fork_child(void)
 	buffers_init(e);
 	e->collecting = 0;
 	err = service_start(e);
+	stores_thaw(&e->mm);
 	if (err)
 		__atomic_store_n(&the_engine, NULL, __ATOMIC_RELEASE);
 	signals_restore(signals);

@@ -4,8 +4,8 @@
  * as there is a far node; without one the service thread does it, and nothing runs that is not needed.
  *
  * Waking a thread on an idle CPU takes longer than all the rest of a fault (docs/fault-path.md). So while touches come
- * close after one another it does not sleep between them, and looks for the next itself; and where each brings in a page
- * another has to leave, which it sees to meanwhile.
+ * close after one another it does not sleep between them, and looks for the next itself; and where each brings in a
+ * page another has to leave, which it sees to meanwhile.
  */
 #include "agent/agent.h"
 

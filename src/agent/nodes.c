@@ -10,10 +10,14 @@ _Static_assert((int)GW_NODE_ZRAM == (int)NODE_ZRAM + GW_NODE_RAM && (int)GW_NODE
 
 static void spec_public(const struct node_spec *s, struct gw_node_options *out)
 {
-	*out = (struct gw_node_options){
-		.size = sizeof(*out), .kind = s->kind + GW_NODE_RAM, .host = s->host, .bytes = s->bytes,
-		.distance = s->distance, .weight = s->weight, .alg = s->alg, .dedup = s->dedup
-	};
+	*out = (struct gw_node_options){ .size = sizeof(*out),
+					 .kind = s->kind + GW_NODE_RAM,
+					 .host = s->host,
+					 .bytes = s->bytes,
+					 .distance = s->distance,
+					 .weight = s->weight,
+					 .alg = s->alg,
+					 .dedup = s->dedup };
 	memcpy(out->name, s->name, sizeof(out->name));
 	memcpy(out->cpus, s->cpus, sizeof(out->cpus));
 }

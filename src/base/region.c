@@ -114,7 +114,8 @@ void *region_part(struct region *r, uint64_t len)
 	__atomic_store_n(&p->end, (uint64_t)start + len, __ATOMIC_RELEASE);
 	at = (uint32_t)(p - r->part) + 1;
 	nr = __atomic_load_n(&r->nr_parts, __ATOMIC_RELAXED);
-	while (nr < at && !__atomic_compare_exchange_n(&r->nr_parts, &nr, at, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+	while (nr < at &&
+	       !__atomic_compare_exchange_n(&r->nr_parts, &nr, at, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		;
 	return (void *)start;
 }

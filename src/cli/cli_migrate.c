@@ -108,7 +108,7 @@ static const struct cli_option options[] = {
 	{ OPT_BREAK_COW, 0, "break-cow", NULL, "also copy pages that a forked child still shares", 0, 0 },
 	{ OPT_LAZY, 0, "lazy", NULL, "copy nothing now: each page moves when it is next touched", 0, 0 },
 	{ OPT_NEXT_TOUCH, 0, "next-touch", NULL, "the same, to the node of the CPU that touches it", 0, 0 },
-	{ OPT_LAZY_CANCEL, 0, "lazy-cancel", NULL, "pages of FROM that wait for that go back to where they were", 0, 0 },
+	{ OPT_LAZY_CANCEL, 0, "lazy-cancel", NULL, "pages of FROM that wait for that go back where they were", 0, 0 },
 	{ OPT_BATCH, 0, "batch", "N", "at most that many pages a batch", 1, 512 },
 	{ OPT_FORM, 0, "form", "FORM", "auto, plain or transactional", 0, 0 },
 	{ OPT_QUIET, 'q', "quiet", NULL, "no progress and no summary: only the exit status", 0, 0 },

@@ -194,7 +194,7 @@ static void unlock_run(struct mm *mm, const struct slow_fetch *s)
 	for (uint32_t i = 0; i < s->nr; i++) {
 		struct page *page = page_find(&mm->pt, s->addr + i * PAGE_SIZE_);
 
-		page->flags &= (uint16_t) ~PG_LOCKED;
+		page->flags &= (uint16_t)~PG_LOCKED;
 		if (!(page->flags & PG_AWAY))
 			away_release(mm, s->node, s->home[i], true);
 		putback_lru_page(mm, page);

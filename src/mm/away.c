@@ -232,7 +232,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 		err = install(mm, f, i, fetched(mm, f, i), &moved);
 	page = f->page[i];
 	addr = page_addr(&mm->pt, page);
-	page->flags &= (uint16_t) ~PG_LOCKED;
+	page->flags &= (uint16_t)~PG_LOCKED;
 	if (!(page->flags & PG_AWAY)) { /* who holds the lock has to drop it */
 		away_release(mm, f->source, f->home[i], !moved);
 		if (f->to_far && f->new_home[i])
@@ -244,7 +244,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 		mm->stats.demoted += f->cached;
 		page->home = f->new_home[i];
 		page->node = f->dest[i];
-		page->flags &= (uint16_t) ~PG_LAZY;
+		page->flags &= (uint16_t)~PG_LAZY;
 		node_uncharge(mm->nodes, f->source, 1);
 	} else if (!err) {
 		mm->stats.promoted += !f->cached;

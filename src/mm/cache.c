@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define SLOTS_MOST (1U << 24)	/* 64 GiB of addresses */
+#define SLOTS_MOST (1U << 24) /* 64 GiB of addresses */
 #define SLOTS_LEAST (1U << 15)
 #define HUGE_TRIES 4096U
 #define MADV_POPULATE_WRITE_ 23
@@ -37,7 +37,8 @@ uint64_t cache_slot(const struct mm *mm, uint32_t slot)
  */
 static long cache_map(uint64_t at, uint64_t len)
 {
-	long ret = sys_mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	long ret = sys_mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+			    -1, 0);
 
 	if (ret < 0)
 		return ret;
@@ -63,7 +64,8 @@ int cache_ready(struct mm *mm)
 	c->used = region_alloc(mm->region, slots / 8);
 	c->stale = region_alloc(mm->region, slots / 8);
 	c->huge = region_alloc(mm->region, max_u64(slots / 8 / LEAF_PAGES, 8));
-	if (!c->used || !c->stale || !c->huge || cache_map(at, len) < 0 || mm->mmu->ops->track(mm->mmu, at, len - PAGE_SIZE_)) {
+	if (!c->used || !c->stale || !c->huge || cache_map(at, len) < 0 ||
+	    mm->mmu->ops->track(mm->mmu, at, len - PAGE_SIZE_)) {
 		region_drop(mm->region, (void *)at);
 		return -ENOMEM;
 	}

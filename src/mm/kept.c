@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define SOON_NS 20000ULL
-#define SOON_TRIES 250000U	/* five seconds */
+#define SOON_TRIES 250000U /* five seconds */
 
 static uint32_t kept_index(const struct kept *k, uint64_t addr)
 {

@@ -309,7 +309,8 @@ out:
 
 bool mm_knows_nothing(const struct mm *mm)
 {
-	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) && !__atomic_load_n(&mm->pt.away, __ATOMIC_RELAXED) &&
+	return !__atomic_load_n(&mm->pt.present, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&mm->pt.away, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->nr_discards, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->observed, __ATOMIC_RELAXED) &&
 	       !__atomic_load_n(&mm->place.nr_ranges, __ATOMIC_RELAXED);

@@ -119,7 +119,8 @@ static bool fits_batch(const struct mm *mm, const struct batch *b, const struct 
 	if (addr < span->start || addr + page_bytes(page) > span->end || page->flags & PG_AWAY)
 		return false;
 	return !b->want ||
-	       (page_bytes(page) == PAGE_SIZE_ && b->unit == PAGE_SIZE_ && node_same_frames(mm->nodes, page->node, b->source));
+	       (page_bytes(page) == PAGE_SIZE_ && b->unit == PAGE_SIZE_ &&
+		node_same_frames(mm->nodes, page->node, b->source));
 }
 
 /* 0, or -E2BIG: not with the pages chosen so far. Any other error is the page's own. */

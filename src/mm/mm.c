@@ -39,7 +39,7 @@ static void stores_freeze(struct mm *mm)
 			far_freeze(mm->far[i]);
 }
 
-static void stores_thaw(struct mm *mm)
+void stores_thaw(struct mm *mm)
 {
 	for (uint32_t i = NODE_MAX; i-- > 0;)
 		if (mm->far[i])

@@ -359,6 +359,8 @@ void mm_hold(struct mm *mm);
 void mm_release(struct mm *mm);
 /* In the child: books kept, everything of the parent's mmu forgotten; mmu is the child's own. */
 int mm_fork_child(struct mm *mm, struct mmu *mmu);
+/* What the thread that forked has of the stores for the time of it; in the child also there, when its engine is up. */
+void stores_thaw(struct mm *mm);
 
 /* ---- vma.c: what the kernel says is mapped ---- */
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Out of their places into the migration cache, and nothing copied: what a page that goes far, and one that moves when
- * it is touched, have in common (try_to_unmap() with a migration cache; Schermerhorn's migrate-on-fault). mm->lock held.
+ * it is touched, have in common (try_to_unmap() with a migration cache; Schermerhorn's migrate-on-fault). mm->lock
+ * held.
  */
 #include "mm/mm.h"
 

@@ -3,7 +3,7 @@
  * Reclaim: a node of memory that has a limit sends what is cold to the far node behind it.
  *
  *   lru of the node        oldest first; a page with rounds left (.age) goes to the end again
- *     | shrink_active      unmapped, into the migration cache: whoever uses it says so by a touch, and has it back at once
+ *     | shrink_active      unmapped, into the migration cache: who uses it says so by a touch, and has it back
  *   languishing            oldest first
  *     | shrink_cached      stored on the far node, its frame dropped
  *   far
@@ -16,15 +16,16 @@
 
 #include <errno.h>
 
-#define SCAN_MOST 1024U		/* pages looked at for one batch */
-#define CLUSTER 16U		/* neighbours that leave together */
+#define SCAN_MOST 1024U /* pages looked at for one batch */
+#define CLUSTER 16U	/* neighbours that leave together */
 #define ROUNDS_MOST 4096U
-#define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
-#define STEP 8U			/* pages between two looks for somebody who waits */
+#define BACKOFF_NS 1000000000ULL /* after the far nodes were full */
+#define STEP 8U			 /* pages between two looks for somebody who waits */
 
 static bool has_limit(const struct mm *mm, uint32_t node)
 {
-	return !node_far(mm->nodes, (int)node) && mm->nodes->node[node].spec.bytes && node_behind(mm->nodes, (int)node) >= 0;
+	return !node_far(mm->nodes, (int)node) && mm->nodes->node[node].spec.bytes &&
+	       node_behind(mm->nodes, (int)node) >= 0;
 }
 
 bool reclaim_needed(const struct mm *mm)
@@ -420,7 +421,7 @@ void reclaim_direct(struct mm *mm)
 		mm->pt.cached--;
 		node_uncharge(mm->nodes, from, 1);
 		node_charge_force(mm->nodes, to, 1);
-		page->flags &= (uint16_t) ~PG_LAZY;
+		page->flags &= (uint16_t)~PG_LAZY;
 		page->node = (uint8_t)to;
 		page->home = home;
 		page->age = 0;

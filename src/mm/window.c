@@ -47,8 +47,8 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 }
 
 /*
- * Where pages are away the whole of it stays tracked. What of it is not among what is kept is no part of that mapping any
- * more, and what is mapped there by now is not tracked.
+ * Where pages are away the whole of it stays tracked. What of it is not among what is kept is no part of that mapping
+ * any more, and what is mapped there by now is not tracked.
  */
 static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end)
 {

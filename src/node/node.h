@@ -90,8 +90,8 @@ struct node_table {
 
 void node_table_init(struct node_table *t, struct region *r);
 /*
- * "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3,weight=1", "zram,size=1G,alg=zstd,dedup=1", "file,path=/x,size=1G".
- * 0, or -EINVAL with the offset of the bad word in *at.
+ * "ram,size=1G,host=0,name=fast,distance=20,cpus=0-3,weight=1", "zram,size=1G,alg=zstd,dedup=1",
+ * "file,path=/x,size=1G". 0, or -EINVAL with the offset of the bad word in *at.
  */
 int node_parse(const char *text, struct node_spec *out, size_t *at);
 /* The id, or -ENOSPC, -EINVAL, or for its host node as host_check() says. */

@@ -7,15 +7,16 @@
 
 #include "base/base.h"
 
-#define LEAST_GAP 64U		/* pages between two watermarks */
-#define FASTEST 1024U		/* pages a millisecond that a program may take: 4 GB/s */
+#define LEAST_GAP 64U /* pages between two watermarks */
+#define FASTEST 1024U /* pages a millisecond that a program may take: 4 GB/s */
 #define LOOK_MOST_MS 100U
 
 void watermarks_of(uint64_t limit, struct watermarks *w)
 {
 	uint64_t gap = max_u64(limit / 64, LEAST_GAP);
 
-	*w = (struct watermarks){ .min = limit, .low = limit > gap ? limit - gap : 0,
+	*w = (struct watermarks){ .min = limit,
+				  .low = limit > gap ? limit - gap : 0,
 				  .high = limit > 2 * gap ? limit - 2 * gap : 0 };
 }
 

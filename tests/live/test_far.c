@@ -79,13 +79,16 @@ static void mappings(struct gw_engine *e)
 	madvise(to, len / 2, MADV_DONTNEED);
 	for (size_t p = 0; p < PAGES / 2; p++)
 		wrong += to[p * WORDS + 5] != 0;
-	tap(!wrong && !contents_wrong(to, PAGES / 2, PAGES / 2), "what is discarded is zeroes, and the rest is as it was");
+	tap(!wrong && !contents_wrong(to, PAGES / 2, PAGES / 2),
+	    "what is discarded is zeroes, and the rest is as it was");
 	contents_fill(to, PAGES);
 	send_range(e, to, PAGES, 1);
-	tap(!mprotect(to, len, PROT_READ) && !contents_wrong(to, 0, PAGES), "memory that is read-only by now reads as it was");
+	tap(!mprotect(to, len, PROT_READ) && !contents_wrong(to, 0, PAGES),
+	    "memory that is read-only by now reads as it was");
 	mprotect(to, len, PROT_READ | PROT_WRITE);
 	send_range(e, to, PAGES, 1);
-	tap(!mlock(to, 64 * GW_PAGE_SIZE) && resident(to, 64) == 64 && !contents_wrong(to, 0, PAGES), "mlock() brings them in");
+	tap(!mlock(to, 64 * GW_PAGE_SIZE) && resident(to, 64) == 64 && !contents_wrong(to, 0, PAGES),
+	    "mlock() brings them in");
 	munlock(to, len);
 	send_range(e, to, PAGES, 1);
 	munmap(to, len / 2);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Lazy migration: nothing is copied before it is touched, each page goes where it is to go, and what nobody touches stays. */
+/* Lazy migration: nothing is copied before it is touched, each page goes where it is to go, the rest stays. */
 #include "far.h"
 
 #include <sched.h>
@@ -49,16 +49,19 @@ static void each_when_touched(bool huge)
 	struct gw_migrate_result res = ask(1, 2, GW_MIGRATE_LAZY);
 
 	before = stats().pages_moved[0][1];
-	tap(res.pages_lazy >= pages && !res.pages_moved && !res.pages_failed, huge ? "THPs: all is unmapped" : "all is unmapped");
+	tap(res.pages_lazy >= pages && !res.pages_moved && !res.pages_failed,
+	    huge ? "THPs: all is unmapped" : "all is unmapped");
 	tap(stats().pages_cached >= pages && on_node(mem, 0, pages, 0) == pages, "and nothing has moved");
 	wrong = contents_wrong(mem, 0, pages / 2);
-	tap(!wrong && on_node(mem, 0, pages / 2, 1) == pages / 2, "what is touched is as it was, and has moved by that");
+	tap(!wrong && on_node(mem, 0, pages / 2, 1) == pages / 2,
+	    "what is touched is as it was, and has moved by that");
 	tap(on_node(mem, pages / 2, pages / 2, 0) == pages / 2, "what is not touched has not");
 	tap(stats().pages_moved[0][1] - before >= pages / 2 && stats().pages_moved[0][1] - before < pages / 2 + 64,
 	    "nor was it copied");
 	res = ask(1, 1, GW_MIGRATE_LAZY_CANCEL);
 	tap(res.pages_moved >= pages / 2 && !stats().pages_cached, "the rest goes back");
-	tap(!contents_wrong(mem, 0, pages) && on_node(mem, pages / 2, pages / 2, 0) == pages / 2, "as it was, where it was");
+	tap(!contents_wrong(mem, 0, pages) && on_node(mem, pages / 2, pages / 2, 0) == pages / 2,
+	    "as it was, where it was");
 	ask(3, 2, GW_MIGRATE_LAZY);
 	res = ask(1, 2, 0);
 	tap(!res.pages_failed && on_node(mem, 0, pages, 1) == pages && !contents_wrong(mem, 0, pages),

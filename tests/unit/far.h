@@ -21,7 +21,7 @@
 #define SANITIZED
 #define STEPS 10000
 #else
-#define STEPS 50000
+#define STEPS 20000
 #endif
 
 #define FAR_REGION (1UL << 30)
