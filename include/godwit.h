@@ -68,6 +68,8 @@ struct gw_engine;
 enum gw_start_flags {
 	GW_NO_RECYCLE = 1 << 0,	/* never reuse a vacated frame: drop it (about 1.3 us a page more) */
 	GW_OWN_FORKS = 1 << 1,	/* libc is not told of the engine's part in fork(): see gw_hold() */
+	/* mbind() takes MPOL_MF_LAZY (8) with MPOL_MF_MOVE or MPOL_MF_MOVE_ALL, which Linux refuses: see GW_MIGRATE_LAZY */
+	GW_MBIND_LAZY = 1 << 2,
 };
 
 struct gw_options {

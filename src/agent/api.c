@@ -41,15 +41,6 @@ bool known_nodes(struct gw_engine *e, gw_nodemask mask)
 	return mask && !(mask & ~nodes_all(&e->nodes));
 }
 
-/* Pages that are away need all that far nodes need. */
-static int lazy_prepare(struct gw_engine *e, void *arg)
-{
-	int err = mm_far_init(&e->mm);
-
-	(void)arg;
-	return err ? err : faults_start(e);
-}
-
 int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const struct gw_migrate_options *opt,
 		   void (*kick)(void *arg), void *arg, struct gw_job **out)
 {
@@ -60,10 +51,6 @@ int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const 
 	job = job_take(e, opt);
 	if (!job)
 		return -EAGAIN;
-	if (job->rq.lazy && gw_call(e, lazy_prepare, NULL)) {
-		job->state = JOB_FREE;
-		return -EPERM;
-	}
 	job->run = run_migrate;
 	job->from = from;
 	job->to = to;

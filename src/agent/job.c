@@ -88,6 +88,14 @@ static int job_main(void *arg)
 	return 0;
 }
 
+/* Pages that wait to be touched need all that far nodes need. */
+static int lazy_prepare(struct gw_engine *e)
+{
+	int err = mm_far_init(&e->mm);
+
+	return err ? err : faults_start(e);
+}
+
 /* On the service thread, whose table of descriptors the new thread shares. */
 static int job_launch(struct gw_engine *e, void *arg)
 {
@@ -98,6 +106,9 @@ static int job_launch(struct gw_engine *e, void *arg)
 		job->thread.stack = region_alloc(&e->region, THREAD_STACK);
 	if (!job->thread.stack)
 		return -ENOMEM;
+	err = job->rq.lazy ? lazy_prepare(e) : 0;
+	if (err)
+		return err;
 	job->thread.fn = job_main;
 	job->thread.arg = job;
 	job->thread.name = "godwit-job";

@@ -132,6 +132,7 @@ static long run(struct gw_engine *e, const struct gw_job *ask)
 	job->flag = ask->flag;
 	job->rq.unshare_all = ask->flag; /* MPOL_MF_MOVE_ALL: a page that others share too */
 	job->rq.private_only = !ask->flag;
+	job->rq.lazy = ask->mbind.flags & MPOL_MF_LAZY ? LAZY_TO : LAZY_NOT;
 	err = job_start(job);
 	return err ? err : job_end_wait(job, NULL);
 }
@@ -215,6 +216,13 @@ static long call_set_mempolicy(struct gw_engine *e, uint32_t tid, const long a[6
 	return err;
 }
 
+/* Linux has the flag and refuses it: here it is for who has asked for more than Linux. It says how to move. */
+static bool lazy_allowed(const struct gw_engine *e, uint32_t how)
+{
+	return !(how & MPOL_MF_LAZY) ||
+	       (e->opt.flags & GW_MBIND_LAZY && how & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL));
+}
+
 static long call_mbind(struct gw_engine *e, uint32_t tid, const long a[6])
 {
 	struct gw_job ask = { .run = run_mbind, .mbind = { .start = (uint64_t)a[0], .tid = tid } };
@@ -227,7 +235,7 @@ static long call_mbind(struct gw_engine *e, uint32_t tid, const long a[6])
 		err = get_nodes(&given, (uint64_t)a[3], (uint64_t)a[4]);
 	if (err)
 		return err;
-	if (how & ~(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL))
+	if (how & ~(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL | MPOL_MF_LAZY) || !lazy_allowed(e, how))
 		return -EINVAL;
 	if (how & MPOL_MF_MOVE_ALL && !may_move_all(tid))
 		return -EPERM;

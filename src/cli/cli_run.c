@@ -43,8 +43,10 @@ static int set_environment(const struct cli_args *args, const char *engine, cons
 {
 	const struct cli_value *stall = args_value(args, OPT_MAX_STALL, 0);
 	/* room for them: engines write theirs here, for what is executed next */
-	char policy[GW_POLICY_SAVED + 1], group[GW_GROUP_SAVED + 1];
+	char policy[GW_POLICY_SAVED + 1], group[GW_GROUP_SAVED + 1], flags[32];
 
+	snprintf(flags, sizeof(flags), "%s%s", args_has(args, OPT_NO_RECYCLE) ? "no-recycle " : "",
+		 args_has(args, OPT_MBIND_LAZY) ? "mbind-lazy" : "");
 	memset(policy, ' ', GW_POLICY_SAVED);
 	policy[GW_POLICY_SAVED] = '\0';
 	memset(group, ' ', GW_GROUP_SAVED);
@@ -52,7 +54,7 @@ static int set_environment(const struct cli_args *args, const char *engine, cons
 	if (set_preload(engine) || set_env("GODWIT_NODES", nodes) || set_env("GODWIT_POLICY", policy) ||
 	    set_env("GODWIT_GROUP", group) ||
 	    set_env("GODWIT_STALL_US", stall ? stall->text : NULL) ||
-	    set_env("GODWIT_FLAGS", args_has(args, OPT_NO_RECYCLE) ? "no-recycle" : NULL) ||
+	    set_env("GODWIT_FLAGS", flags[0] ? flags : NULL) ||
 	    set_env("GODWIT_QUIET", args_has(args, OPT_QUIET) ? "1" : NULL))
 		return CLI_FAILED;
 	return 0;
@@ -131,6 +133,7 @@ static const struct cli_option options[] = {
 	{ OPT_NODE, 0, "node", "SPEC", "one node; repeat it; numbered from 0 in this order", 0, 0 },
 	{ OPT_MAX_STALL, 0, "max-stall", "US", "default bound of a stall in microseconds (50)", 1, 1000000 },
 	{ OPT_NO_RECYCLE, 0, "no-recycle", NULL, "never reuse a vacated page frame", 0, 0 },
+	{ OPT_MBIND_LAZY, 0, "mbind-lazy", NULL, "mbind() takes MPOL_MF_LAZY, which Linux refuses", 0, 0 },
 	{ OPT_INLINE, 0, "inline", "WHEN", "answer NUMA calls that do not pass libc: auto, always, never", 0, 0 },
 	{ OPT_QUIET, 'q', "quiet", NULL, "say nothing that is no error", 0, 0 },
 	{ .name = NULL },

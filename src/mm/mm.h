@@ -644,6 +644,7 @@ void departures_take(struct mm *mm);
 #define MPOL_MF_STRICT (1U << 0)
 #define MPOL_MF_MOVE (1U << 1)
 #define MPOL_MF_MOVE_ALL (1U << 2)
+#define MPOL_MF_LAZY (1U << 3)
 
 struct mbind {
 	uint64_t start, end;

@@ -3,6 +3,7 @@
 #include "far.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
 
 #define PAGES 3000UL
 
@@ -130,16 +131,34 @@ static void in_children(void)
 	munmap(mem, PAGES * GW_PAGE_SIZE);
 }
 
+/* MPOL_MF_LAZY, by libc's way to the kernel. */
+static void by_mbind(void)
+{
+	uint64_t *mem = filled(false), one = 2;
+	long args[6] = { (long)mem, PAGES * GW_PAGE_SIZE, 2 /* MPOL_BIND */, (long)&one, 64, 2 | 8 };
+
+	ask(2, 1, 0);
+	tap(!gw_numa_call(e, 0, SYS_mbind, args) && on_node(mem, 0, PAGES, 0) == PAGES,
+	    "mbind() with MPOL_MF_LAZY moves nothing");
+	tap(!contents_wrong(mem, 0, PAGES) && on_node(mem, 0, PAGES, 1) == PAGES, "but what is touched");
+	args[5] = 8;
+	tap(gw_numa_call(e, 0, SYS_mbind, args) == -EINVAL, "and is refused where nothing is to move");
+	munmap(mem, PAGES * GW_PAGE_SIZE);
+}
+
 int main(void)
 {
+	struct gw_options opt = { .size = sizeof(opt), .flags = GW_MBIND_LAZY };
 	struct gw_migrate_options both = { .size = sizeof(both), .flags = GW_MIGRATE_LAZY | GW_MIGRATE_NEXT_TOUCH };
 
+	tap(!gw_start(&e, &opt), "the engine starts");
 	e = engine_with_nodes(2, 0);
 	tap(gw_migrate_pages(e, 1, 2, &both, NULL) == -EINVAL, "two ways at once are refused");
 	each_when_touched(false);
 	each_when_touched(true);
 	to_the_toucher();
 	in_children();
+	by_mbind();
 	tap(!gw_stop(e), "the engine stops");
 	return tap_end();
 }
