@@ -32,7 +32,7 @@ static int check_host(const char *spec, int host)
 	}
 }
 
-static int check_spec(const char *spec)
+static int check_spec(const char *spec, bool first)
 {
 	struct gw_node_options opt = { .size = sizeof(opt) };
 	size_t at = 0;
@@ -45,6 +45,10 @@ static int check_spec(const char *spec)
 		return say_error("node '%s': %s", spec, errno_name(err, name));
 	if (strchr(spec, ';'))
 		return say_error("node '%s': ';' cannot be part of it", spec);
+	if (first && opt.kind != GW_NODE_RAM)
+		return say_error("node '%s': the first node has to be memory, where the program starts: put --node ram "
+				 "before it",
+				 spec);
 	return check_host(spec, opt.host);
 }
 
@@ -68,7 +72,7 @@ int specs_collect(const struct cli_args *args, char *buf)
 			return nr;
 		if (given)
 			spec = value->text;
-		if (given && check_spec(spec))
+		if (given && check_spec(spec, !nr))
 			return -1;
 		if (nr == GW_MAX_NODES || used + strlen(spec) + 2 > SPECS_MAX) {
 			say_error("node '%s': more than %d nodes, or too long a list of them", spec, GW_MAX_NODES);

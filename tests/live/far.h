@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What tests of far nodes share: an engine with memory (node 0) and a compressed pool (node 1), and pages of every kind. */
+/* Shared by tests of far nodes: an engine with memory (node 0) and a compressed pool (1), and pages of every kind. */
 #ifndef GODWIT_TESTS_FAR_H
 #define GODWIT_TESTS_FAR_H
 
@@ -28,16 +28,20 @@ static inline uint64_t pages_away(struct gw_engine *e)
 /* Send a range to a node; the pages that are there then. */
 static inline size_t send_range(struct gw_engine *e, void *mem, size_t nr, int to)
 {
+	void **pages = malloc(nr * sizeof(*pages));
+	int *nodes = malloc(nr * sizeof(*nodes)), *status = malloc(nr * sizeof(*status));
 	size_t there = 0;
 
-	for (size_t at = 0; at < nr; at += RANGE_MOST) {
-		char *part = (char *)mem + at * GW_PAGE_SIZE;
-		size_t n = nr - at < RANGE_MOST ? nr - at : RANGE_MOST;
-
-		move_range(e, part, n, to, NULL);
-		for (size_t i = 0; i < n; i++)
-			there += gw_query(e, part + i * GW_PAGE_SIZE) == to;
+	for (size_t i = 0; i < nr; i++) {
+		pages[i] = (char *)mem + i * GW_PAGE_SIZE;
+		nodes[i] = to;
 	}
+	gw_move_pages(e, nr, pages, nodes, status, NULL);
+	for (size_t i = 0; i < nr; i++)
+		there += status[i] == to;
+	free(pages);
+	free(nodes);
+	free(status);
 	return there;
 }
 

@@ -271,6 +271,47 @@ static bool threads_end(struct gw_engine *e)
 	return done == 16 * 20;
 }
 
+/* ---- children of raw forks, which have no engine ---- */
+
+#define HEIRLOOM 20000UL
+
+/* It changes its mappings while it is still given what was away. */
+static _Noreturn void raw_child(uint64_t *mem, uint64_t *other)
+{
+	bool ok = !syscall(SYS_munmap, other, 64 * GW_PAGE_SIZE) &&
+		  !syscall(SYS_madvise, mem, GW_PAGE_SIZE, MADV_DONTNEED) && !mem[5];
+
+	ok = ok && !contents_wrong(mem, 1, HEIRLOOM - 1);
+	for (;;)
+		syscall(SYS_exit_group, ok ? 0 : 1);
+}
+
+static bool raw_forks(struct gw_engine *e)
+{
+	uint64_t *mem = filled(HEIRLOOM, false), *other;
+	int status = 0;
+
+	for (int i = 0; i < 4 && !status; i++) {
+		pid_t pid;
+
+		other = filled(64, false);
+		send_range(e, mem, HEIRLOOM, 1);
+		send_range(e, other, 64, 1);
+		pid = (pid_t)syscall(SYS_fork);
+		if (!pid)
+			raw_child(mem, other);
+		if (waitpid(pid, &status, 0) != pid)
+			status = -1;
+		if (status)
+			printf("# child %d: status 0x%x\n", i, (unsigned int)status);
+		munmap(other, 64 * GW_PAGE_SIZE);
+	}
+	if (contents_wrong(mem, 0, HEIRLOOM))
+		status = -1;
+	munmap(mem, HEIRLOOM * GW_PAGE_SIZE);
+	return !status;
+}
+
 /* ---- limits, and the end ---- */
 
 static void full(struct gw_engine *e)
@@ -322,6 +363,8 @@ int main(void)
 	calls(e);
 	watch("threads", 0);
 	tap(threads_end(e), "threads end on stacks that were away");
+	watch("raw forks", 0);
+	tap(raw_forks(e), "a child of a raw fork has what was away, whatever it does meanwhile");
 	watch("limits", 0);
 	full(e);
 	watch("the end", 0);
