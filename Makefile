@@ -73,7 +73,7 @@ NUMA_SRC := $(filter-out %/calls.c %/model.c,$(wildcard tests/numa/*.c))
 PROG_SRC := $(wildcard tests/cli/*.c tests/progs/*.c tests/numa/calls.c tests/numa/model.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # One that measures an inner part is linked as the tests of inner parts are.
-INNER_BENCH_SRC := bench/touch.c bench/far.c
+INNER_BENCH_SRC := bench/touch.c bench/far.c bench/fault.c
 # Loads of bench/tier.sh: one program that knows nothing of godwit.
 TIER_SRC := bench/tier.c $(wildcard bench/tier/*.c)
 BENCH_SRC := $(filter-out $(INNER_BENCH_SRC) $(TIER_SRC),$(wildcard bench/*.c))
@@ -174,6 +174,7 @@ bench:	## measure: a table here, the same in build/bench.csv
 	@$(B)/bench/bench
 	@$(B)/bench/touch
 	@$(B)/bench/far
+	@$(B)/bench/fault
 	@BUILD=$(B) bench/idle.sh
 	@$(B)/bench/inline
 	@BUILD=$(B) bench/attach.sh

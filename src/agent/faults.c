@@ -25,13 +25,11 @@ static int faults_main(void *arg)
 
 	while (!__atomic_load_n(&e->faults_stop, __ATOMIC_ACQUIRE)) {
 		bool spin = clock_ns() - last < SPIN_NS;
-		if (sys3(SYS_poll, &fd, 1, spin ? 0 : IDLE_MS) <= 0) {
-			if (!spin || !reclaim_step(mm))
-				cache_trim(mm, !spin);
-			continue;
-		}
-		if (mm_drain_events(mm))
+		/* while it spins one call tells whether there is something, and what */
+		if ((spin || sys3(SYS_poll, &fd, 1, IDLE_MS) > 0) && mm_drain_events(mm))
 			last = clock_ns();
+		else if (!spin || !reclaim_step(mm))
+			cache_trim(mm, !spin);
 		if (__atomic_load_n(&mm->heir, __ATOMIC_RELAXED) >= 0 && !e->heir_watched)
 			service_kick(e);
 	}
