@@ -123,8 +123,10 @@ void away_lost(struct mm *mm, struct page *page, int err)
 	mm->stats.poisoned++;
 	if (failed)
 		base_log("a page that could not be read back could not be poisoned", "");
-	base_log("a page could not be read back: its next touch is SIGBUS",
-		 err == -EBADMSG ? " (what came back is not what was kept)" : "");
+	if (!(mm->stats.poisoned & (mm->stats.poisoned - 1))) /* a device that is gone may take all of them */
+		base_log(mm->stats.poisoned == 1 ? "a page could not be read back: its next touch is SIGBUS" :
+						   "twice as many pages by now could not be read back",
+			 err == -EBADMSG ? " (what came back is not what was kept)" : "");
 	if (!mm->forking)
 		page_gone(mm, page);
 }

@@ -119,7 +119,8 @@ static uint32_t send(struct mm *mm, struct page_list *list, uint32_t nr, int to,
 
 		if (failed) {
 			node_uncharge(mm->nodes, to, 1);
-			*err = failed == -ENOENT ? *err : failed;
+			/* what was touched meanwhile, or is gone, says nothing of the far node */
+			*err = failed == -ENOENT || failed == -EAGAIN ? *err : failed;
 		} else {
 			page->age = 0;
 			page->spare = (uint8_t)(mm->reclaim.evicted / AGE_STEP);
