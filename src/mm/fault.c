@@ -69,6 +69,7 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	if (err == -ENOMEM) {
 		/* the kernel has means to find memory that we have not */
 		mm->mmu->ops->untrack(mm->mmu, ev->addr, PAGE_SIZE_);
+		kept_cut(mm, ev->addr, ev->addr + PAGE_SIZE_);
 		mm->window_torn = true;
 	}
 	if (err) {

@@ -436,12 +436,7 @@ static int cache_window(struct mm *mm, struct page *first, struct span *window)
 		err = pass_window(mm, first, window);
 	if (!err && window->class != ARENA_RW)
 		err = -EACCES; /* locked memory is to stay in memory, and code that is written to where it can run */
-	if (err)
-		return err;
-	lock_acquire(&mm->lock);
-	err = kept_add(mm, mm->window.start, mm->window.end);
-	lock_release(&mm->lock);
-	return err;
+	return err ? err : window_keep(mm);
 }
 
 /*

@@ -204,6 +204,7 @@ struct reclaim {
 	uint64_t evicted;	/* pages, ever */
 	uint64_t again;		/* clock_ns() */
 	bool over, full;	/* the limit is reached; the far nodes are */
+	bool told;		/* of the latter */
 	bool stop;		/* atomic */
 };
 
@@ -719,6 +720,8 @@ void batch_explode(struct mm *mm);
 
 /* Have the mapping that holds addr tracked. migrate lock held. -EBUSY: another userfaultfd's; -EAGAIN: it changed. */
 int window_open(struct mm *mm, const struct span *span, uint64_t addr);
+/* Its mapping stays tracked when it is closed. -EAGAIN: torn since it was opened; -ENOSPC. */
+int window_keep(struct mm *mm);
 void window_close(struct mm *mm);
 /* Track no more than the pages that are out need. mm->lock held, with a batch in flight. */
 void window_narrow(struct mm *mm);

@@ -19,8 +19,9 @@
 #define SCAN_MOST 1024U /* pages looked at for one batch */
 #define CLUSTER 16U	/* neighbours that leave together */
 #define ROUNDS_MOST 4096U
-#define BACKOFF_NS 1000000000ULL /* after the far nodes were full */
-#define STEP 8U			 /* pages between two looks for somebody who waits */
+#define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
+#define ON_MOST 1024U		/* pages that go on to the next far node for one batch */
+#define STEP 8U			/* pages between two looks for somebody who waits */
 
 static bool has_limit(const struct mm *mm, uint32_t node)
 {
@@ -147,25 +148,34 @@ static uint32_t shrink_far(struct mm *mm, int node)
 	return to < 0 ? 0 : send(mm, &mm->lru[node], FAR_BATCH, to, &err);
 }
 
+/* Nobody has room: nothing can leave until something has come back. */
+static void far_is_full(struct mm *mm)
+{
+	if (!mm->reclaim.told)
+		base_log("the far nodes are full: the program takes more memory than its node has", "");
+	mm->reclaim.told = true;
+	mm->reclaim.full = true;
+	mm->reclaim.again = clock_ns() + BACKOFF_NS;
+}
+
+/* What leaves a pool leaves holes: some more have to leave it before there is room. */
 static uint32_t shrink_cached(struct mm *mm, int node, uint32_t most)
 {
 	int to = node_behind(mm->nodes, node), err = 0;
-	uint32_t went = send(mm, &mm->languish, most, to, &err);
+	uint32_t went = send(mm, &mm->languish, most, to, &err), on = 0, more = 1;
 
-	if (!went && err == -ENOSPC && shrink_far(mm, to))
+	while (!went && err == -ENOSPC && on < ON_MOST && (more = shrink_far(mm, to))) {
+		on += more;
+		err = 0;
 		went = send(mm, &mm->languish, most, to, &err);
-	/* nobody has room: nothing can leave until something has come back */
-	if (!went && err) {
-		if (!mm->reclaim.full)
-			base_log("the far nodes are full: the program takes more memory than its node has", "");
-		mm->reclaim.full = true;
-		mm->reclaim.again = clock_ns() + BACKOFF_NS;
-	} else if (went) {
-		mm->reclaim.full = false;
 	}
+	if (!went && err && !on)
+		far_is_full(mm);
+	else if (went)
+		mm->reclaim.full = false;
 	if (mm->cache.nr_stale >= STALE_MOST)
 		cache_drop_stale(mm);
-	return went;
+	return went + on;
 }
 
 /* ---- from memory into the cache ---- */
@@ -227,12 +237,7 @@ static int keep_mapping(struct mm *mm, uint64_t addr)
 	if (!span || span->kind != AREA_MANAGED || span->class != ARENA_RW)
 		return -EAGAIN;
 	err = window_open(mm, span, addr);
-	if (err)
-		return err;
-	lock_acquire(&mm->lock);
-	err = kept_add(mm, mm->window.start, mm->window.end);
-	lock_release(&mm->lock);
-	return err;
+	return err ? err : window_keep(mm);
 }
 
 /* The next that is cold, with its mapping tracked; NULL: none among so many. mm->lock held, let go and taken again. */

@@ -145,6 +145,15 @@ static bool kept_here(struct mm *mm, const struct span *w)
 	return kept;
 }
 
+/* Before it is tracked: an event of it tears it from its first moment on. */
+static void window_set(struct mm *mm, const struct span *w)
+{
+	lock_acquire(&mm->lock);
+	mm->window = *w;
+	mm->window_torn = false;
+	lock_release(&mm->lock);
+}
+
 /*
  * The mapping may have grown between the question and the answer's use: then only a part of it is
  * tracked, which must not be. Where a neighbour touches it, look again without tracking.
@@ -155,6 +164,7 @@ static int track_whole(struct mm *mm, const struct span *span, uint64_t addr, st
 	int err;
 
 	for (int i = 0; i < WHOLE_TRIES; i++) {
+		window_set(mm, w);
 		err = mm->mmu->ops->track(mm->mmu, w->start, w->end - w->start);
 		if (err || kept_here(mm, w) || !(area_holds(mm, w->end) || area_holds(mm, w->start - PAGE_SIZE_)))
 			return err;
@@ -181,10 +191,18 @@ int window_open(struct mm *mm, const struct span *span, uint64_t addr)
 	err = window_bounds(mm, span, addr, &w);
 	if (!err)
 		err = track_whole(mm, span, addr, &w);
-	if (err)
-		return err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
+	if (!err)
+		return 0;
+	window_set(mm, &(struct span){ 0 });
+	return err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
+}
+
+int window_keep(struct mm *mm)
+{
+	int err;
+
 	lock_acquire(&mm->lock);
-	mm->window = w;
+	err = mm->window_torn ? -EAGAIN : kept_add(mm, mm->window.start, mm->window.end);
 	lock_release(&mm->lock);
-	return 0;
+	return err;
 }
