@@ -14,8 +14,8 @@
 #   $dir/memory    "PID KIB" each time: anonymous memory without what the pool takes
 
 far=${TORTURE_FAR:-}
-far_peak=${TORTURE_PEAK:-}	# KiB
-far_limit=0			# KiB
+far_peak=0	# KiB
+far_limit=0	# KiB
 
 case $far in
 '' | zram | file | both | alone) ;;
@@ -72,11 +72,10 @@ watch_alone()	# pid, file
 set_limit()
 {
 	local least=$((${TORTURE_LEAST:-16} * 1024))
-	[ -n "$far_peak" ] || far_peak=$(sort -n "$dir/peaks" | tail -n 1)
-	far_limit=$((${far_peak:-0} * ${TORTURE_PERCENT:-50} / 100))
+	[ ! -s "$dir/peaks" ] || far_peak=$(sort -n "$dir/peaks" | tail -n 1)
+	far_limit=$((far_peak * ${TORTURE_PERCENT:-50} / 100))
 	[ $far_limit -ge $least ] || far_limit=$least
-	rm -f "$dir/peaks"
-	touch "$dir/peaks"
+	: >"$dir/peaks"	# another program has its own
 }
 
 # A pass of the whole test, of which nothing counts but how large the program has become.
@@ -88,7 +87,7 @@ measure_whole()
 
 far_nodes()	# words for godwit run, in $nodes
 {
-	[ -n "$far_peak" ] || [ -s "$dir/peaks" ] || measure_whole
+	[ "$far_peak" != 0 ] || [ -s "$dir/peaks" ] || measure_whole
 	set_limit
 	nodes=(--node "ram,size=${far_limit}K")
 	case $far in

@@ -14,8 +14,9 @@ need "$program"
 
 # longer than a request tries a page: what is unmapped meanwhile is gone, and not busy
 compare own_faults "$program" "$rounds" 120
-ok 'memory that it serves stays meanwhile, as EBUSY' grep -q '"EBUSY":' "$dir/moves"
+[ -n "$far" ] || ok 'memory that it serves stays meanwhile, as EBUSY' grep -q '"EBUSY":' "$dir/moves"
 ok_moves 2000
+[ -z "$far" ] || end_tests
 
 named()	# godwit says why
 {
