@@ -59,7 +59,11 @@ int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node,
 		host_near(mm, node);
 		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)from);
 	}
-	return err == -EEXIST ? 0 : err;
+	if (err != -EEXIST)
+		return err;
+	/* there already: since a fork, or of a run of which the rest could not be filled. Nobody was told of that */
+	mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_);
+	return 0;
 }
 
 static void count_arrival(struct mm *mm, const struct page *page, int node)
