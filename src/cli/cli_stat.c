@@ -162,6 +162,19 @@ static void print_head(const char *text)
 	printf("%s%s%s\n", tone_begin(TONE_HEAD), text, tone_end(TONE_HEAD));
 }
 
+/* What a far node makes of its pages. */
+static void print_far(const struct gw_node_info *info)
+{
+	char used[SIZE_TEXT];
+
+	if (info->opt.kind != GW_NODE_ZRAM && info->opt.kind != GW_NODE_FILE)
+		return;
+	printf("      %s: takes %s; pages of one value %" PRIu64 ", not compressed %" PRIu64 ", shared %" PRIu64
+	       "; refused %" PRIu64 ", lost %" PRIu64 "\n",
+	       info->opt.kind == GW_NODE_ZRAM ? "zram" : "file", size_text(info->used_bytes, used), info->same,
+	       info->raw, info->shared, info->refused, info->io_errors + info->bad_sums);
+}
+
 static void print_nodes(const struct ctl_stat *stat)
 {
 	char size[SIZE_TEXT], limit[SIZE_TEXT], frames[SIZE_TEXT], name[GW_NAME_MAX];
@@ -178,6 +191,7 @@ static void print_nodes(const struct ctl_stat *stat)
 		       size_text(info->pages * GW_PAGE_SIZE, size),
 		       info->opt.bytes ? size_text(info->opt.bytes, limit) : "-",
 		       size_text(info->free_frames * GW_PAGE_SIZE, frames), info->in, info->out);
+		print_far(info);
 	}
 }
 
