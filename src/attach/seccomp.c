@@ -140,6 +140,7 @@ static const struct need {
 	MAY(fstat),
 	MAY(kill),
 	MAY(getppid),
+	MAY(setpriority),
 	MAY(fallocate),
 	MAY(fstatfs),
 	MAY(io_uring_enter),

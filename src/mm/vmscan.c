@@ -21,7 +21,7 @@
 #define ROUNDS_MOST 4096U
 #define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
 #define ON_MOST 1024U		/* pages that go on to the next far node for one batch */
-#define STEP 8U			/* pages between two looks for somebody who waits */
+#define STEP 2U			/* pages between two looks for somebody who waits */
 
 static bool has_limit(const struct mm *mm, uint32_t node)
 {
