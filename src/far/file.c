@@ -113,10 +113,23 @@ static uint32_t room_try(struct file *s, uint32_t want, uint32_t *first, int *er
 	return good;
 }
 
+/* What processes had that have ended is theirs until somebody looks. */
+static bool bury(struct file *s)
+{
+	uint64_t now = clock_ns();
+
+	if (now - s->buried_at < BURY_NS)
+		return false;
+	s->buried_at = now;
+	if (!members_bury(&s->slots, s->backing.fd))
+		slots_recount(&s->slots, s->backing.fd);
+	return true;
+}
+
 /* A full store is not searched again before somebody has left something, or may have died. */
 static uint32_t room_find(struct file *s, uint32_t want, uint32_t *first, int *err)
 {
-	uint64_t left = __atomic_load_n(&s->slots.shared->nr_left, __ATOMIC_RELAXED), now;
+	uint64_t left = __atomic_load_n(&s->slots.shared->nr_left, __ATOMIC_RELAXED);
 	uint32_t nr = 0;
 
 	*err = -ENOSPC;
@@ -124,13 +137,8 @@ static uint32_t room_find(struct file *s, uint32_t want, uint32_t *first, int *e
 		nr = room_try(s, want, first, err);
 	if (nr)
 		return nr;
-	now = clock_ns();
-	if (now - s->buried_at >= BURY_NS) {
-		s->buried_at = now;
-		if (!members_bury(&s->slots, s->backing.fd))
-			slots_recount(&s->slots, s->backing.fd);
+	if (bury(s))
 		nr = room_try(s, want, first, err);
-	}
 	s->full_at = nr ? ~0ULL : left;
 	return nr;
 }
@@ -141,6 +149,9 @@ static void trim(struct file *s)
 	uint64_t backed = __atomic_load_n(&s->slots.shared->nr_backed, __ATOMIC_RELAXED);
 	uint64_t used = __atomic_load_n(&s->slots.shared->nr_used, __ATOMIC_RELAXED) / SLOTS_GROUP;
 
+	if (s->backing.grows && backed >= SLACK_GROUPS && __atomic_load_n(&s->slots.shared->nr_members, __ATOMIC_RELAXED) > 1 &&
+	    bury(s))
+		used = __atomic_load_n(&s->slots.shared->nr_used, __ATOMIC_RELAXED) / SLOTS_GROUP;
 	if (!s->backing.grows || backed < 2 * used + SLACK_GROUPS)
 		return;
 	for (uint32_t i = 0; i < TRIM_GROUPS; i++) {
