@@ -6,7 +6,7 @@
 #   make V=1               show the commands
 #   make test T=fork       only the tests whose path has "fork" in it; test-vm too
 #   make test IN_VM=1      what a host does whose kernel is too old: in a machine of its own; demo too
-#   make torture TORTURE_MINUTES=10 T=redis
+#   make torture TORTURE_MINUTES=10 T=redis; FAR=zram, file or both: with half their memory, and that behind it
 #   make fuzz SECONDS=5    so long for each target; T=maps: only targets with "maps" in their name
 
 VERSION := $(shell sed -n 's/^\#define GW_VERSION "\(.*\)"/\1/p' include/godwit.h)
@@ -139,10 +139,10 @@ sim:	## simulate: SEED=N one world (with BUG=NAME, FAIL=KIND:N, STEPS=N), SEEDS=
 		$(if $(SEEDS),--seeds $(SEEDS),$(if $(SEED),,--seeds 1000)) $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(BUG),--bug $(BUG)) $(if $(FAIL),--fail $(FAIL)) $(if $(V),--trace)
 
-torture:	## real programs under constant migration for TORTURE_MINUTES (30), and a table
+torture:	## real programs under constant migration for TORTURE_MINUTES (30), and a table; FAR=zram|file|both: with half their memory
 	@scripts/setup torture
 	@$(MAKE) $(JOBS) test-programs
-	@BUILD=$(B) tests/torture $(T)
+	@BUILD=$(B) TORTURE_FAR=$(FAR) tests/torture $(T)
 
 # What can run under a sanitizer, and why the rest cannot: docs/reliability.md.
 SANITIZE := $(MAKE) $(JOBS) SANITIZED=1 WERROR=

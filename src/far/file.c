@@ -148,9 +148,9 @@ static void trim(struct file *s)
 {
 	uint64_t backed = __atomic_load_n(&s->slots.shared->nr_backed, __ATOMIC_RELAXED);
 	uint64_t used = __atomic_load_n(&s->slots.shared->nr_used, __ATOMIC_RELAXED) / SLOTS_GROUP;
+	uint32_t members = __atomic_load_n(&s->slots.shared->nr_members, __ATOMIC_RELAXED);
 
-	if (s->backing.grows && backed >= SLACK_GROUPS && __atomic_load_n(&s->slots.shared->nr_members, __ATOMIC_RELAXED) > 1 &&
-	    bury(s))
+	if (s->backing.grows && backed >= SLACK_GROUPS && members > 1 && bury(s))
 		used = __atomic_load_n(&s->slots.shared->nr_used, __ATOMIC_RELAXED) / SLOTS_GROUP;
 	if (!s->backing.grows || backed < 2 * used + SLACK_GROUPS)
 		return;

@@ -17,11 +17,11 @@
 #define PAGES 600UL
 #define MIB_PAGES 256UL
 #define LIMIT (16UL << 20)
-#define LARGE (48 * MIB_PAGES)		/* of the programs that are larger than their limit */
+#define LARGE (48 * MIB_PAGES) /* of the programs that are larger than their limit */
 
 static char directory[] = "/var/tmp/godwit-far-XXXXXX";
-static int *lines;			/* of TAP, of all processes */
-static FILE *said;			/* to standard error, by this one */
+static int *lines; /* of TAP, of all processes */
+static FILE *said; /* to standard error, by this one */
 
 /* ---- touches that may be SIGBUS ---- */
 
@@ -49,7 +49,7 @@ static bool there(const uint64_t *page, uint64_t *word)
 }
 
 struct found {
-	uint64_t lost, first, last;	/* pages that are SIGBUS */
+	uint64_t lost, first, last; /* pages that are SIGBUS */
 	uint64_t wrong;
 };
 
@@ -165,7 +165,8 @@ static void reads(struct gw_engine *e)
 	tap(found_is(look_at(mem, PAGES), 0, 0), "what is discarded can be used again");
 	send_range(e, mem, PAGES, 1);
 	hold_far_fail(e, 1, HOLD_FAR_CORRUPT, 50, 3);
-	tap(found_is(look_at(mem, PAGES), 3, PAGES - 53) && far_of(e).bad_sums == 3, "so are those that are not what was kept");
+	tap(found_is(look_at(mem, PAGES), 3, PAGES - 53) && far_of(e).bad_sums == 3,
+	    "so are those that are not what was kept");
 	munmap(mem, PAGES * GW_PAGE_SIZE);
 	mem = filled(PAGES);
 	send_range(e, mem, PAGES, 1);
@@ -186,7 +187,8 @@ static void reads(struct gw_engine *e)
 	hold_far_fail(e, 1, HOLD_FAR_READ, 3, 1);
 	for (uint64_t p = 0, word; p < PAGES; p++)
 		there(mem + p * WORDS, &word);
-	tap(look_at(mem, PAGES).lost <= 1 && !look_at(mem, PAGES).wrong, "no page is lost because another one is read ahead");
+	tap(look_at(mem, PAGES).lost <= 1 && !look_at(mem, PAGES).wrong,
+	    "no page is lost because another one is read ahead");
 	munmap(mem, PAGES * GW_PAGE_SIZE);
 }
 
@@ -207,8 +209,8 @@ static void writes(struct gw_engine *e)
 		migrate(e, 1, 0, NULL, NULL);
 		hold_far_fail(e, 1, cases[i].fault, cases[i].skip, UINT_MAX);
 		migrate(e, 0, 1, NULL, &res);
-		printf("# %lu moved, %lu not: %s\n", (unsigned long)res.pages_moved, (unsigned long)res.failed[cases[i].err],
-		       strerror(cases[i].err));
+		printf("# %lu moved, %lu not: %s\n", (unsigned long)res.pages_moved,
+		       (unsigned long)res.failed[cases[i].err], strerror(cases[i].err));
 		tap(res.failed[cases[i].err] > PAGES / 2 && res.pages_moved > 0, cases[i].text);
 		hold_far_fail(e, 1, cases[i].fault, 0, 0);
 		tap(found_is(look_at(mem, PAGES), 0, 0), "and are right, as the others are");
@@ -353,7 +355,8 @@ static double reclaimer_load(double time)
 			snprintf(name, sizeof(name), "/proc/self/task/%.20s/stat", d->d_name);
 			f = fopen(name, "re");
 			if (f && fgets(line, sizeof(line), f) && strstr(line, "(godwit-reclaim") &&
-			    sscanf(strchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys) == 2)
+			    sscanf(strchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+				   &sys) == 2)
 				ticks[i] = (double)(user + sys);
 			if (f)
 				fclose(f);
@@ -373,7 +376,8 @@ static void unwritable(uint32_t kind, enum hold_far fault)
 	hold_far_fail(e, 1, fault, 5, UINT_MAX);
 	mem = filled(LARGE);
 	usleep(1500000);
-	tap(found_is(look_at(mem, LARGE), 0, 0), "a program that is larger than its limit runs on when nothing can leave");
+	tap(found_is(look_at(mem, LARGE), 0, 0),
+	    "a program that is larger than its limit runs on when nothing can leave");
 	tap(used(e) > 2 * LIMIT && far_of(e).pages < 1000, "and takes what it needs");
 	tap(messages() == 1, "it is told once");
 	if (fault == HOLD_FAR_FULL)
@@ -416,8 +420,8 @@ static void lossy(uint32_t kind)
 	for (int round = 0; round < 3; round++)
 		f = look_at(mem, LARGE);
 	hold_far_fail(e, 1, HOLD_FAR_CORRUPT, 0, 0);
-	printf("# %lu lost, %lu wrong; poisoned %lu, bad sums %lu\n", f.lost, f.wrong, (unsigned long)stats_of(e).poisoned,
-	       (unsigned long)far_of(e).bad_sums);
+	printf("# %lu lost, %lu wrong; poisoned %lu, bad sums %lu\n", f.lost, f.wrong,
+	       (unsigned long)stats_of(e).poisoned, (unsigned long)far_of(e).bad_sums);
 	tap(!f.wrong && f.lost == stats_of(e).poisoned && f.lost <= 3 && far_of(e).bad_sums == 3,
 	    "pages that are lost under a limit are those that were not what was kept");
 	tap((messages() > 0) == (f.lost > 0), "and that is told");
@@ -476,11 +480,16 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {
-	{ "zram, faults", failing_zram },	{ "file, faults", failing_file },
-	{ "file, spoilt", spoilt_file },	{ "zram, unwritable", unwritable_zram },
-	{ "file, unwritable", unwritable_file }, { "zram, full", full_zram },
-	{ "file, full", full_file },		{ "zram, lossy", lossy_zram },
-	{ "file, lossy", lossy_file },		{ "zram, locked", locked_zram },
+	{ "zram, faults", failing_zram },
+	{ "file, faults", failing_file },
+	{ "file, spoilt", spoilt_file },
+	{ "zram, unwritable", unwritable_zram },
+	{ "file, unwritable", unwritable_file },
+	{ "zram, full", full_zram },
+	{ "file, full", full_file },
+	{ "zram, lossy", lossy_zram },
+	{ "file, lossy", lossy_file },
+	{ "zram, locked", locked_zram },
 	{ "file, locked", locked_file },
 };
 
