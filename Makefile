@@ -351,7 +351,7 @@ $(foreach src,$(PROG_SRC),$(eval $(call plain_program,$(src))))
 
 # Small tables, so that they overflow.
 SIM_FLAGS := -Isrc -D_GNU_SOURCE -DGODWIT_SIM -DGODWIT_BUGS -DGODWIT_DEBUG -DLOCK_SPINS=0 \
-	     -DSMALL_SLOTS=128U -DSTRAYS=3U -DDISCARDS_MAX=4U
+	     -DSMALL_SLOTS=128U -DSLOTS_MOST=1024U -DSLOTS_LEAST=1024U -DSTRAYS=3U -DDISCARDS_MAX=4U
 $(call sim_obj,$(SIM_TESTED)): SIM_EXTRA := -finstrument-functions
 
 $(B)/sim/%.o: %.c $(B)/flags

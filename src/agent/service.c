@@ -212,7 +212,7 @@ static int heir_give_all(struct gw_engine *e, void *arg)
 	(void)arg;
 	if (e->mm.heir < 0)
 		return 0;
-	away_bequeath(&e->mm, e->mm.heir);
+	away_bequeath(&e->mm, &e->mm.heirs);
 	heir_over(e);
 	return 0;
 }

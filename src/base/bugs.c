@@ -12,6 +12,8 @@ static const char *const names[BUGS] = {
 	[BUG_BOOLEAN] = "boolean",	 [BUG_DIRTY_EARLY] = "dirty-early", [BUG_STALE] = "stale",
 	[BUG_THREAD_EXIT] = "thread-exit", [BUG_PIPE] = "pipe",		    [BUG_NO_WAKE] = "no-wake",
 	[BUG_DOUBLE_FREE] = "double-free", [BUG_EAGAIN] = "eagain",	    [BUG_CHILD] = "child",
+	[BUG_FAR_SCAN] = "far-scan",	 [BUG_FAR_LOCKED] = "far-locked",   [BUG_FAR_UNTRACK] = "far-untrack",
+	[BUG_FAR_WAKE] = "far-wake",	 [BUG_FAR_HEIR] = "far-heir",	    [BUG_FAR_KEPT] = "far-kept",
 };
 
 bool bug_put_back(const char *name)

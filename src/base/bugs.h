@@ -22,6 +22,12 @@ enum bug {
 	BUG_DOUBLE_FREE,	/* on the error path a frame is dropped and yet counted as free */
 	BUG_EAGAIN,		/* a move that says -EAGAIN after some progress is taken for a failure */
 	BUG_CHILD,		/* a forked child goes on with its parent's engine */
+	BUG_FAR_SCAN,		/* a look that finds nothing forgets what is away */
+	BUG_FAR_LOCKED,		/* what a request has in its hands is dropped under them */
+	BUG_FAR_UNTRACK,	/* a mapping is tracked no longer though pages are away there */
+	BUG_FAR_WAKE,		/* who waits for a page that is away by now is not told to ask again */
+	BUG_FAR_HEIR,		/* what the parent discards after a fork is lost to the child too */
+	BUG_FAR_KEPT,		/* what was mapped anew in a window is said to be kept, and is not tracked */
 	BUGS
 };
 

@@ -56,7 +56,7 @@ void page_leave(struct mm *mm, struct page *page)
 /* What is locked is dropped by who has it locked. */
 void page_gone(struct mm *mm, struct page *page)
 {
-	if (page->flags & PG_AWAY && !(page->flags & PG_LOCKED))
+	if (page->flags & PG_AWAY && (!(page->flags & PG_LOCKED) || BUG_BACK(BUG_FAR_LOCKED)))
 		away_release(mm, page->node, page->home, true);
 	page_leave(mm, page);
 }
@@ -115,7 +115,7 @@ static void for_gone(struct mm *mm, uint64_t start, uint64_t end, uint16_t which
 
 void range_gone(struct mm *mm, uint64_t start, uint64_t end)
 {
-	for_gone(mm, start, end, PG_PRESENT);
+	for_gone(mm, start, end, BUG_BACK(BUG_FAR_SCAN) ? PG_PRESENT | PG_AWAY : PG_PRESENT);
 }
 
 void range_lost(struct mm *mm, uint64_t start, uint64_t end)

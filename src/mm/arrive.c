@@ -26,16 +26,18 @@ static bool room_at(struct mm *mm, int node)
  */
 static int away_node(struct mm *mm, const struct page *page, const struct mmu_event *ev)
 {
+	/* no touch brings a page to a far node, whatever was asked for since */
+	bool lazy = page->flags & PG_LAZY && !(page->want < NODE_MAX && node_far(mm->nodes, page->want));
 	struct toucher who;
 
 	if (mm->forking)
 		return is_cached(mm, page) ? page->node : 0;
-	if (page->flags & PG_LAZY && page->want < NODE_MAX)
+	if (lazy && page->want < NODE_MAX)
 		return room_at(mm, page->want) || node_far(mm->nodes, page->node) ? page->want : page->node;
-	if (is_cached(mm, page) && !(page->flags & PG_LAZY))
+	if (is_cached(mm, page) && !lazy)
 		return page->node;
 	who = toucher_of(mm, ev->tid, ev->tid && nodes_direct(mm->nodes) != 1 ? thread_cpu(ev->tid) : -1);
-	if (page->flags & PG_LAZY && !node_far(mm->nodes, page->node))
+	if (lazy && !node_far(mm->nodes, page->node))
 		return room_at(mm, who.local) ? who.local : page->node;
 	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
 }
@@ -61,8 +63,7 @@ int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node,
 	}
 	if (err != -EEXIST)
 		return err;
-	/* there already: since a fork, or of a run of which the rest could not be filled. Nobody was told of that */
-	mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_);
+	mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_); /* whoever put it there may not have done so */
 	return 0;
 }
 
@@ -159,6 +160,8 @@ static void bring_run(struct mm *mm, const struct mmu_event *ev, uint32_t nr, co
 	host_near(mm, node);
 	if (good < 2 || mm->forking || mm->mmu->ops->fill(mm->mmu, ev->addr, (uint64_t)what, good * PAGE_SIZE_)) {
 		bring(mm, page, ev, what);
+		if (good > 1) /* some may be there all the same */
+			mm->mmu->ops->wake(mm->mmu, ev->addr + PAGE_SIZE_, (good - 1) * PAGE_SIZE_);
 		return;
 	}
 	mm->mmu->ops->wake(mm->mmu, ev->addr, good * PAGE_SIZE_);
@@ -200,10 +203,9 @@ static void unlock_run(struct mm *mm, const struct slow_fetch *s)
 
 		page->flags &= (uint16_t)~PG_LOCKED;
 		if (!(page->flags & PG_AWAY))
-			away_release(mm, s->node, s->home[i], true);
+			away_let_go(mm, s->node, s->home[i], true);
 		putback_lru_page(mm, page);
 	}
-	stranded_retry(mm);
 }
 
 static bool slow_pop(struct mm *mm, struct slow_fetch *out)
@@ -248,6 +250,7 @@ bool slow_run(struct mm *mm, uint8_t *pages)
 	books_at_rest(mm);
 	unlock_run(mm, &s);
 	bring_run(mm, &ev, s.nr, pages, err);
+	stranded_retry(mm); /* not before: what has come to the address of one is not what was read */
 	mm->mmu->ops->wake(mm->mmu, s.addr, s.nr * PAGE_SIZE_);
 	mm->slow.busy--;
 	lock_release(&mm->lock);

@@ -120,6 +120,11 @@ void away_lost(struct mm *mm, struct page *page, int err)
 	mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_);
 	if (failed == -EAGAIN)
 		return; /* an event is unread: whoever touches it asks again */
+	if (failed == -EEXIST) { /* it was told before, or it is there: as the next look finds it */
+		if (!mm->forking)
+			page_gone(mm, page);
+		return;
+	}
 	mm->stats.poisoned++;
 	if (failed)
 		base_log("a page that could not be read back could not be poisoned", "");
@@ -236,7 +241,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 	addr = page_addr(&mm->pt, page);
 	page->flags &= (uint16_t)~PG_LOCKED;
 	if (!(page->flags & PG_AWAY)) { /* who holds the lock has to drop it */
-		away_release(mm, f->source, f->home[i], !moved);
+		away_let_go(mm, f->source, f->home[i], !moved);
 		if (f->to_far && f->new_home[i])
 			far_drop(mm->far[f->dest[i]], &f->new_home[i], 1);
 		err = page->flags & PG_PRESENT ? -EAGAIN : -ENOENT; /* it was touched, and came back */
@@ -256,7 +261,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 	} else if (!f->cached && (err == -EBADMSG || (err == -EIO && !f->to_far))) {
 		away_lost(mm, page, err);
 	}
-	if (err || f->to_far)
+	if ((err || f->to_far) && !BUG_BACK(BUG_FAR_WAKE))
 		mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_);
 	return err;
 }
@@ -280,23 +285,44 @@ static bool enter_over(struct mm *mm, struct page *there, int node, uint32_t hom
 	return true;
 }
 
-static bool enter_at(struct mm *mm, uint64_t addr, int node, uint32_t home)
+/* Where a page is away none is present: what the books have so is from before the mapping came there. */
+static struct page *stale_out(struct mm *mm, uint64_t addr)
 {
 	struct page *there = page_find(&mm->pt, addr);
+
+	if (!there || !(there->flags & PG_PRESENT) || there->flags & PG_LOCKED)
+		return there;
+	if (there->flags & PG_HUGE && there->flags & PG_ISOLATED)
+		return there;
+	if (there->flags & PG_HUGE)
+		page_split(mm, there);
+	there = page_find(&mm->pt, addr);
+	if (there && there->flags & PG_PRESENT)
+		page_gone(mm, there);
+	return page_find(&mm->pt, addr);
+}
+
+static bool enter_at(struct mm *mm, uint64_t addr, int node, uint32_t home)
+{
+	struct page *there = stale_out(mm, addr);
 
 	if (there && there->refs)
 		return enter_over(mm, there, node, home);
 	return page_enter_away(mm, addr, node, home) != NULL;
 }
 
+static bool strand(struct mm *mm, uint64_t addr, int node, uint32_t home, bool busy)
+{
+	if (mm->nr_stranded == STRANDED_MAX)
+		return false;
+	mm->stranded[mm->nr_stranded++] = (struct stranded){ addr, home, node, busy };
+	return true;
+}
+
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home)
 {
-	if (enter_at(mm, addr, node, home))
+	if (enter_at(mm, addr, node, home) || strand(mm, addr, node, home, false))
 		return;
-	if (mm->nr_stranded < STRANDED_MAX) {
-		mm->stranded[mm->nr_stranded++] = (struct stranded){ addr, home, node };
-		return;
-	}
 	mm->stats.poisoned++;
 	mm->mmu->ops->poison(mm->mmu, addr);
 	away_release(mm, node, home, true);
@@ -310,10 +336,21 @@ static struct stranded stranded_remove(struct mm *mm, uint32_t i)
 	return s;
 }
 
+void away_let_go(struct mm *mm, int node, uint32_t home, bool stale)
+{
+	for (uint32_t i = 0; i < mm->nr_stranded; i++)
+		if (mm->stranded[i].busy && mm->stranded[i].node == node && mm->stranded[i].home == home) {
+			mm->stranded[i].busy = false;
+			return;
+		}
+	away_release(mm, node, home, stale);
+}
+
 void stranded_retry(struct mm *mm)
 {
 	for (uint32_t i = 0; i < mm->nr_stranded;)
-		if (enter_at(mm, mm->stranded[i].addr, mm->stranded[i].node, mm->stranded[i].home)) {
+		if (!mm->stranded[i].busy &&
+		    enter_at(mm, mm->stranded[i].addr, mm->stranded[i].node, mm->stranded[i].home)) {
 			mm->mmu->ops->wake(mm->mmu, mm->stranded[i].addr, PAGE_SIZE_);
 			stranded_remove(mm, i);
 		} else {
@@ -321,10 +358,10 @@ void stranded_retry(struct mm *mm)
 		}
 }
 
-bool stranded_at(const struct mm *mm, uint64_t addr)
+bool stranded_in(const struct mm *mm, uint64_t start, uint64_t end)
 {
 	for (uint32_t i = 0; i < mm->nr_stranded; i++)
-		if (mm->stranded[i].addr == addr)
+		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end)
 			return true;
 	return false;
 }
@@ -335,7 +372,8 @@ void stranded_gone(struct mm *mm, uint64_t start, uint64_t end)
 		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end) {
 			struct stranded s = stranded_remove(mm, i);
 
-			away_release(mm, s.node, s.home, true);
+			if (!s.busy)
+				away_release(mm, s.node, s.home, true);
 		} else {
 			i++;
 		}
@@ -348,11 +386,11 @@ void stranded_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t to)
 			mm->stranded[i].addr += to - start;
 }
 
-/* One that a request has in its hands goes along there too. False: it cannot, and the request will find it gone. */
+/* One that a request has in its hands goes along there too. False: it cannot. */
 static bool fetch_follow(struct mm *mm, struct page *page, uint64_t to)
 {
 	struct fetch *f = &mm->fetch;
-	struct page *there = page_find(&mm->pt, to), *entry;
+	struct page *there = stale_out(mm, to), *entry;
 	uint32_t i = 0;
 
 	while (i < f->nr && f->page[i] != page)
@@ -376,20 +414,16 @@ static bool fetch_follow(struct mm *mm, struct page *page, uint64_t to)
 
 void away_follow(struct mm *mm, struct page *page, uint64_t to)
 {
-	uint32_t home = page->home, own;
-	int node = page->node, err = 0;
+	uint32_t home = page->home;
+	int node = page->node;
 	uint16_t lazy = page->flags & PG_LAZY;
 	uint8_t want = page->want;
-	const void *what;
 
 	if (page->flags & PG_LOCKED) {
 		if (fetch_follow(mm, page, to))
 			return;
-		what = away_content(mm, page, mm->fault_page, &err);
-		node = node_far(mm->nodes, node) ? node : node_behind(mm->nodes, node);
-		if (what && node >= 0 && far_put(mm->far[node], what, 1, &own, &err))
-			page_keep(mm, to, node, own);
-		else if (!mm->mmu->ops->poison(mm->mmu, to))
+		/* what keeps it is read just now, and its own as soon as that is over: who reads will find it gone */
+		if (!strand(mm, to, node, home, true) && !mm->mmu->ops->poison(mm->mmu, to))
 			mm->stats.poisoned++;
 		page_gone(mm, page);
 		return;
@@ -495,26 +529,94 @@ bool away_next(struct mm *mm, uint64_t *start, uint64_t end)
 
 /* ---- forked children ---- */
 
-/* The content that belongs to a child's address goes there; what is not away was never touched. */
-static void heir_fill(struct mm *mm, int child, struct page *page, uint64_t addr)
+#define LEGACY_TRIES 50000U	/* a second, or more */
+#define LEGACY_PAUSE_NS 20000ULL
+
+void legacy_begin(struct legacy *l, int child, uint8_t *page)
 {
-	const void *what = mm->fault_page;
+	l->child = child;
+	l->page = page;
+	l->tries = LEGACY_TRIES;
+	l->nr = l->nr_own = 0;
+}
+
+/* The child's own changes go on when they are read. */
+static void legacy_events(struct mm *mm, struct legacy *l)
+{
+	struct mmu_event ev;
+	bool any = false;
+
+	while (l->nr < LEGACY_CHANGES && mm->mmu->ops->read_child(mm->mmu, l->child, &ev) > 0) {
+		any = true;
+		if (ev.type == MMU_EV_FORK && l->nr_own < LEGACY_CHILDREN) {
+			l->own[l->nr_own].child = ev.child;
+			l->own[l->nr_own++].nr = l->nr;
+		} else if (ev.type == MMU_EV_FORK) {
+			base_log("a child of a forked child has nothing of what was away: there are too many at once", "");
+			mm->mmu->ops->close_child(mm->mmu, ev.child);
+		} else if (ev.type != MMU_EV_FAULT) {
+			l->change[l->nr++] = (struct fork_note){ ev.addr, ev.end, ev.type == MMU_EV_REMAP ? ev.to : 0 };
+		}
+	}
+	if (!any)
+		sleep_ns(LEGACY_PAUSE_NS);
+}
+
+/* Where it is in the child by now; false: nowhere. */
+static bool legacy_addr(const struct legacy *l, uint64_t *addr)
+{
+	for (uint32_t i = 0; i < l->nr; i++) {
+		const struct fork_note *n = &l->change[i];
+
+		if (*addr < n->start || *addr >= n->end)
+			continue;
+		if (!n->to)
+			return false;
+		*addr += n->to - n->start;
+	}
+	return true;
+}
+
+/* Better SIGBUS there than zeroes that nobody wrote. */
+void legacy_give(struct mm *mm, struct legacy *l, uint64_t addr, const void *content)
+{
+	int err = -EAGAIN;
+	uint64_t at = addr;
+
+	for (; legacy_addr(l, &at); at = addr) {
+		if (content)
+			err = mm->mmu->ops->copy_child(mm->mmu, l->child, at, (uint64_t)content);
+		if (!content || (err && err != -EAGAIN && err != -EEXIST))
+			err = mm->mmu->ops->poison_child(mm->mmu, l->child, at);
+		if (err != -EAGAIN)
+			return;
+		if (!l->tries || !--l->tries)
+			break;
+		legacy_events(mm, l);
+	}
+	if (err == -EAGAIN && !l->tries && l->nr < LEGACY_CHANGES)
+		base_log("a forked child could not be given all that was away: it does nothing but change its mappings", "");
+}
+
+/* What is not away was never touched. */
+static void legacy_fill(struct mm *mm, struct legacy *l, const struct page *page, uint64_t addr)
+{
+	const void *what = l->page;
 	int err;
 
 	if (!page)
-		memset(mm->fault_page, 0, PAGE_SIZE_);
+		memset(l->page, 0, PAGE_SIZE_);
 	else
-		what = away_content(mm, page, mm->fault_page, &err);
-	if (what)
-		mm->mmu->ops->copy_child(mm->mmu, child, addr, (uint64_t)what);
-	else
-		mm->mmu->ops->poison_child(mm->mmu, child, addr);
+		what = away_content(mm, page, l->page, &err);
+	legacy_give(mm, l, addr, what);
 }
 
 /* Where what is at addr by the books was when the child began; false: gone by then. */
 static bool as_of_fork(const struct mm *mm, uint64_t *addr)
 {
-	for (uint32_t i = 0; i < mm->heir_notes; i++) {
+	uint32_t nr = BUG_BACK(BUG_FAR_HEIR) ? mm->nr_notes : mm->heir_notes;
+
+	for (uint32_t i = 0; i < nr; i++) {
 		const struct fork_note *n = &mm->notes[i];
 
 		if (*addr < n->start || *addr >= n->end)
@@ -526,7 +628,7 @@ static bool as_of_fork(const struct mm *mm, uint64_t *addr)
 	return true;
 }
 
-void away_bequeath(struct mm *mm, int child)
+void away_bequeath(struct mm *mm, struct legacy *l)
 {
 	uint64_t at = 0;
 	struct page *leaf;
@@ -537,8 +639,24 @@ void away_bequeath(struct mm *mm, int child)
 			uint64_t there = a;
 
 			if (page->flags & PG_AWAY && as_of_fork(mm, &there))
-				heir_fill(mm, child, page, there);
+				legacy_fill(mm, l, page, there);
 		}
+	for (uint32_t i = 0; i < mm->nr_stranded; i++) {
+		const struct stranded *s = &mm->stranded[i];
+		struct page page = { .flags = PG_AWAY, .node = (uint8_t)s->node, .home = s->home };
+
+		legacy_fill(mm, l, &page, s->addr);
+	}
+	for (uint32_t i = 0; i < l->nr_own; i++) {
+		struct legacy own = *l;
+
+		own.child = l->own[i].child;
+		own.nr = l->own[i].nr;
+		own.nr_own = 0;
+		away_bequeath(mm, &own);
+		mm->mmu->ops->close_child(mm->mmu, own.child);
+	}
+	l->nr_own = 0;
 }
 
 /*
@@ -547,29 +665,30 @@ void away_bequeath(struct mm *mm, int child)
  */
 static bool heir_answer(struct mm *mm)
 {
-	struct heir_answer *a = (void *)mm->fault_page;
+	struct heir_answer *a = (void *)mm->heirs.page;
 
 	if (mm->heir_notes > HEIR_NOTES)
 		return false;
 	a->told = 1;
 	a->nr = mm->heir_notes;
 	memcpy(a->note, mm->notes, a->nr * sizeof(a->note[0]));
-	return !mm->mmu->ops->copy_child(mm->mmu, mm->heir, mm->doorbell, (uint64_t)mm->fault_page);
+	return !mm->mmu->ops->copy_child(mm->mmu, mm->heir, mm->doorbell, (uint64_t)a);
 }
 
 bool heir_serve(struct mm *mm)
 {
 	struct mmu_event ev;
 
+	/* it does nothing yet but touch */
 	while (mm->mmu->ops->read_child(mm->mmu, mm->heir, &ev) > 0) {
 		if (ev.type != MMU_EV_FAULT)
 			continue;
 		if (ev.addr != mm->doorbell) {
-			heir_fill(mm, mm->heir, away_as_of(mm, ev.addr, mm->heir_notes), ev.addr);
+			legacy_fill(mm, &mm->heirs, away_as_of(mm, ev.addr, mm->heir_notes), ev.addr);
 			continue;
 		}
 		if (!heir_answer(mm))
-			away_bequeath(mm, mm->heir);
+			away_bequeath(mm, &mm->heirs);
 		return true;
 	}
 	return false;

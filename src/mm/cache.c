@@ -16,8 +16,10 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#ifndef SLOTS_MOST
 #define SLOTS_MOST (1U << 24) /* 64 GiB of addresses */
 #define SLOTS_LEAST (1U << 15)
+#endif
 #define HUGE_TRIES 4096U
 #define MADV_POPULATE_WRITE_ 23
 

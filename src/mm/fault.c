@@ -164,13 +164,6 @@ bool discarded_at(struct mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
-/* Where pages are away there are events too: only those of the window concern it. */
-static void window_tear(struct mm *mm, uint64_t start, uint64_t end)
-{
-	if (start < mm->window.end && end > mm->window.start)
-		mm->window_torn = true;
-}
-
 static void on_gone(struct mm *mm, const struct mmu_event *ev)
 {
 	struct batch *b;
@@ -264,6 +257,8 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 	stranded_follow(mm, ev->addr, ev->end, ev->to);
 	if (kept_overlaps(mm, ev->addr, ev->end)) {
 		kept_cut(mm, ev->addr, ev->end);
+		/* the tracking came along, but what was there before may have been untracked just then */
+		mm->mmu->ops->track(mm->mmu, ev->to, to_end - ev->to);
 		kept_add(mm, ev->to, to_end);
 		return;
 	}
@@ -273,6 +268,8 @@ static void on_remap(struct mm *mm, const struct mmu_event *ev)
 	 */
 	if (mm->nr_strays < STRAYS) {
 		mm->stray[mm->nr_strays++] = (struct span){ .start = ev->to, .end = to_end };
+	} else if (mm->pt.away && !kept_add(mm, ev->to, to_end)) {
+		return; /* others may have been carried to there since */
 	} else if (!flying) {
 		mm->mmu->ops->untrack(mm->mmu, ev->to, to_end - ev->to);
 	} else {
@@ -295,13 +292,15 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 	mm->stats.forks++;
 	mm->heir_notes = mm->nr_notes;
 	if (mm->forking && mm->pt.away && mm->heir < 0) {
-		mm->heir = ev->child;
+		legacy_begin(&mm->heirs, ev->child, mm->heir_page);
+		__atomic_store_n(&mm->heir, ev->child, __ATOMIC_RELEASE);
 		return;
 	}
+	legacy_begin(&mm->legacy, ev->child, mm->fault_page);
 	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
 		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
-			mm->mmu->ops->copy_child(mm->mmu, ev->child, b->addr[i] + at, b->out + i * b->unit + at);
-	away_bequeath(mm, ev->child);
+			legacy_give(mm, &mm->legacy, b->addr[i] + at, (const void *)(b->out + i * b->unit + at));
+	away_bequeath(mm, &mm->legacy);
 	mm->mmu->ops->close_child(mm->mmu, ev->child);
 }
 

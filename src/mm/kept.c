@@ -100,23 +100,37 @@ uint64_t kept_next(const struct mm *mm, uint64_t addr, uint64_t end)
 	return mm->kept && i < mm->kept->nr ? max_u64(addr, min_u64(end, mm->kept->range[i].start)) : end;
 }
 
+/* Where the range that holds addr ends, but not beyond end; none does: addr. */
+uint64_t kept_end(const struct mm *mm, uint64_t addr, uint64_t end)
+{
+	uint32_t i = mm->kept ? kept_index(mm->kept, addr) : 0;
+
+	return mm->kept && i < mm->kept->nr && mm->kept->range[i].start <= addr ? min_u64(mm->kept->range[i].end, end) : addr;
+}
+
 /* Ranges where nothing is away any more are tracked no longer. migrate lock held, mm->lock not. */
 void kept_trim(struct mm *mm)
 {
 	window_close(mm); /* it would be taken for open where nothing is tracked any more */
 	for (uint32_t i = 0; mm->kept && i < mm->kept->nr;) {
 		struct kept_range r;
+		uint32_t nr;
 		bool idle;
 
 		lock_acquire(&mm->lock);
+		if (i >= mm->kept->nr) { /* an event was read */
+			lock_release(&mm->lock);
+			return;
+		}
+		nr = mm->kept->nr;
 		r = mm->kept->range[i];
-		idle = !away_in(mm, r.start, r.end);
+		idle = !away_in(mm, r.start, r.end) && !stranded_in(mm, r.start, r.end);
 		if (idle) {
 			remove_some(mm->kept, i, 1);
 			untrack_range(mm, r.start, r.end);
 		}
+		i += !idle || mm->kept->nr >= nr; /* it may be kept all the same */
 		lock_release(&mm->lock);
-		i += !idle;
 	}
 }
 

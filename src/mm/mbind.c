@@ -384,17 +384,46 @@ static void follow_remap(struct mm *mm, uint64_t to, const long call[6])
 		range_set(mm, to + len, to + new_len, &last);
 }
 
+struct alike {
+	uint64_t start, end;
+};
+
+static int track_alike(struct mm *mm, const struct area *a, void *arg)
+{
+	struct alike *t = arg;
+	uint64_t start = max_u64(a->start, t->start), end = min_u64(a->end, t->end);
+
+	if (start < end && !mm->mmu->ops->track(mm->mmu, start, end - start))
+		kept_add(mm, start, end);
+	return a->start >= t->end;
+}
+
+/*
+ * Where pages are away a mapping is tracked, and what comes to lie beside it is not: to the kernel they are two, and an
+ * mremap() over both fails, or stops half way. Tracked alike they are one, if they are one without us.
+ */
+static void remap_alike(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct alike t = { start, end };
+
+	lock_acquire(&mm->lock);
+	if (start < end && kept_overlaps(mm, start, end) && kept_end(mm, start, end) != end)
+		area_walk(mm, track_alike, &t);
+	lock_release(&mm->lock);
+}
+
 /* mremap(): the books and the policies of what has moved go along; with nothing tracked and nothing in flight. */
 long mm_remap(struct mm *mm, const long call[6])
 {
-	uint64_t from = (uint64_t)call[1];
+	uint64_t from = (uint64_t)call[1], end = from + ALIGN_UP((uint64_t)call[2], PAGE_SIZE_);
 	bool known = !mm_knows_nothing(mm) || mm->place.nr_changes;
 	long ret;
 
 	lock_acquire(&mm->migrate);
 	window_close(mm);
 	if (known)
-		settle(mm, from, from + ALIGN_UP((uint64_t)call[2], PAGE_SIZE_));
+		settle(mm, from, end);
+	remap_alike(mm, from, end);
 	ret = sys5(call[0], call[1], call[2], call[3], call[4], call[5]);
 	if (known && (ret >= 0 || ret < -4095)) {
 		lock_acquire(&mm->lock);

@@ -138,7 +138,8 @@ static int batch_take(struct mm *mm, struct page *page, const struct span *windo
 	dest = get_new_page(mm, page, private);
 	if (dest < 0)
 		return dest;
-	if (b->want && !node_same_frames(mm->nodes, dest, b->dest[0])) {
+	/* what goes far goes another way, once it is the first of the list */
+	if (node_far(mm->nodes, dest) || (b->want && !node_same_frames(mm->nodes, dest, b->dest[0]))) {
 		node_uncharge(mm->nodes, dest, page_nr(page));
 		return -E2BIG;
 	}
@@ -436,7 +437,7 @@ static int cache_window(struct mm *mm, struct page *first, struct span *window)
 		err = pass_window(mm, first, window);
 	if (!err && window->class != ARENA_RW)
 		err = -EACCES; /* locked memory is to stay in memory, and code that is written to where it can run */
-	return err ? err : window_keep(mm);
+	return err ? err : window_keep(mm, page_addr(&mm->pt, first));
 }
 
 /*
@@ -530,14 +531,15 @@ static void pass_batch(struct mm *mm, struct pass *pass)
 static void pass_one(struct mm *mm, struct pass *pass)
 {
 	uint16_t flags = page_by_id(&mm->pt, pass->list->head)->flags;
-	bool lazy = pass->rq->lazy == LAZY_TO || pass->rq->lazy == LAZY_TOUCHER;
-	int node;
+	int node = head_node(mm, pass);
+	/* nothing is ever touched on a far node: what is to go there goes at once */
+	bool lazy = pass->rq->lazy == LAZY_TOUCHER ||
+		    (pass->rq->lazy == LAZY_TO && !(node >= 0 && node_far(mm->nodes, node)));
 
 	if (flags & PG_AWAY) {
 		(lazy ? pass_lazy : pass_fetch)(mm, pass);
 		return;
 	}
-	node = head_node(mm, pass);
 	if (flags & PG_PRESENT && (lazy || (node >= 0 && node_far(mm->nodes, node))))
 		pass_unmap(mm, pass);
 	else

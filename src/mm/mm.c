@@ -52,11 +52,12 @@ int mm_far_init(struct mm *mm)
 		return 0;
 	if (!mm->mmu->ops->sees_forks(mm->mmu))
 		return -EPERM;
-	mm->fault_page = region_alloc(mm->region, (AHEAD_MOST + 1 + FAR_BATCH + 1) * PAGE_SIZE_);
+	mm->fault_page = region_alloc(mm->region, (AHEAD_MOST + 1 + FAR_BATCH + 1 + 1) * PAGE_SIZE_);
 	mm->doorbell = (uint64_t)region_alloc(mm->region, PAGE_SIZE_);
 	if (!mm->fault_page || !mm->doorbell || mm->mmu->ops->track(mm->mmu, mm->doorbell, PAGE_SIZE_))
 		return -ENOMEM;
 	mm->fetch_pages = mm->fault_page + (AHEAD_MOST + 1) * PAGE_SIZE_;
+	mm->heir_page = mm->fetch_pages + (FAR_BATCH + 1) * PAGE_SIZE_;
 	mm->notes = region_alloc(mm->region, FORK_NOTES * sizeof(struct fork_note));
 	if (!mm->notes)
 		return -ENOMEM;
@@ -168,6 +169,7 @@ static int away_inherit(struct mm *mm)
 	if (!mm->kept)
 		return 0;
 	err = mm->pt.away ? away_take_over(mm) : 0;
+	stranded_retry(mm);
 	sys3(SYS_madvise, mm->doorbell, PAGE_SIZE_, MADV_DONTNEED);
 	if (err || kept_track_again(mm) || cache_track_again(mm)) {
 		base_log("a forked child could not have back what is away: it ends", "");
@@ -190,6 +192,8 @@ int mm_fork_child(struct mm *mm, struct mmu *mmu)
 	node_forget_arenas(mm->nodes);
 	if (mm->users || mm->slow.nr || mm->slow.busy)
 		putback_all(mm);
+	for (uint32_t i = 0; i < mm->nr_stranded; i++)
+		mm->stranded[i].busy = false; /* who reads it is the parent's */
 	memset(&mm->slow, 0, sizeof(mm->slow));
 	mm->users = 0;
 	memset(&mm->stats, 0, sizeof(mm->stats));

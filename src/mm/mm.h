@@ -211,18 +211,38 @@ struct reclaim {
 /* What the program did to its mappings while a fork had the books. */
 #define FORK_NOTES 16384U
 
-/* Pages that are away and whose entry in the books is not free yet. */
-#define STRANDED_MAX 512U
+/* Pages that are away and whose entry in the books is not free yet: those that wait for a device, and some. */
+#define STRANDED_MAX 9216U
 
 struct stranded {
 	uint64_t addr;
 	uint32_t home;
 	int node;
+	bool busy;		/* who had it locked where it was still reads what is kept */
 };
 
 struct fork_note {
 	uint64_t start, end;
 	uint64_t to;		/* where mremap() carried it; 0: it is gone */
+};
+
+/*
+ * What a forked child is given while it runs already, and changes its mappings: until such an event of its own is read
+ * all is refused. Where it has carried something that goes too.
+ */
+#define LEGACY_CHANGES 128U
+#define LEGACY_CHILDREN 4U
+
+struct legacy {
+	int child;
+	uint8_t *page;		/* to read into */
+	uint32_t tries;		/* left */
+	uint32_t nr, nr_own;
+	struct fork_note change[LEGACY_CHANGES];
+	struct {
+		int child;
+		uint32_t nr;	/* changes before it began */
+	} own[LEGACY_CHILDREN];	/* children of its own, which are given the same */
 };
 
 /* What the parent answers to a child's doorbell. */
@@ -284,6 +304,7 @@ struct mm {
 	uint32_t nr_discards;
 	struct far *far[NODE_MAX];	/* the stores of far nodes; set once, before the node is there */
 	uint8_t *fault_page;		/* the reader's; with the first far node */
+	uint8_t *heir_page;		/* of who serves a child, beside the reader */
 	uint8_t *fetch_pages;		/* FAR_BATCH of them, and one; protected by migrate */
 	struct kept *kept;		/* protected by lock */
 	struct fork_note *notes;	/* since the fork that is under way began; protected by lock */
@@ -292,6 +313,8 @@ struct mm {
 	uint32_t pid_parent;		/* of a fork that is under way, for its child */
 	struct stranded stranded[STRANDED_MAX];	/* protected by lock */
 	uint32_t nr_stranded;
+	struct legacy legacy;		/* of a child without an engine; protected by lock */
+	struct legacy heirs;		/* of one that is to have one; by who serves it */
 	int heir;			/* a forked child's faults until its engine takes over; -1: none; atomic */
 	uint64_t doorbell;		/* an empty page that a child touches when it does */
 	bool any_left;			/* PG_LEFT was set; protected by lock */
@@ -424,6 +447,8 @@ void page_back(struct mm *mm, struct page *page, int node);
 struct page *page_enter_away(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* In the cache from here on. */
 void page_cached(struct mm *mm, struct page *page, uint32_t slot);
+/* Who had it locked lets go of what belongs to no entry any more: released, unless it is stranded. */
+void away_let_go(struct mm *mm, int node, uint32_t home, bool stale);
 /* What a page that was away had is needed no longer; stale: it is still there. */
 void away_release(struct mm *mm, int node, uint32_t home, bool stale);
 bool is_cached(const struct mm *mm, const struct page *page);
@@ -444,7 +469,12 @@ bool slow_run(struct mm *mm, uint8_t *pages);
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* Those whose entry was taken: look whether it is free; is one of them at addr; they left; they were carried off. */
 void stranded_retry(struct mm *mm);
-bool stranded_at(const struct mm *mm, uint64_t addr);
+bool stranded_in(const struct mm *mm, uint64_t start, uint64_t end);
+static inline bool stranded_at(const struct mm *mm, uint64_t addr)
+{
+	return stranded_in(mm, addr, addr + 1);
+}
+
 void stranded_gone(struct mm *mm, uint64_t start, uint64_t end);
 void stranded_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t to);
 /* The page that is away and belongs to addr, also where a fork keeps the books from saying so; or NULL. */
@@ -465,8 +495,11 @@ uint32_t fetch_verify(struct mm *mm, struct fetch *f);
 int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i);
 /* The entry moves along with its mapping. */
 void away_follow(struct mm *mm, struct page *page, uint64_t to);
+/* A child is given things: the content (a slot's, or the engine's own; NULL: there is none) that belongs to its address. */
+void legacy_begin(struct legacy *l, int child, uint8_t *page);
+void legacy_give(struct mm *mm, struct legacy *l, uint64_t addr, const void *content);
 /* Everything that is away goes to a child that has no engine. */
-void away_bequeath(struct mm *mm, int child);
+void away_bequeath(struct mm *mm, struct legacy *l);
 /* What a child that is to have one has touched before. True: it has taken over. */
 bool heir_serve(struct mm *mm);
 /* In the child, when the doorbell has been answered. -ESRCH: by nobody. */
@@ -482,6 +515,7 @@ void away_settle(struct mm *mm);
 int kept_add(struct mm *mm, uint64_t start, uint64_t end);
 void kept_cut(struct mm *mm, uint64_t start, uint64_t end);
 uint64_t kept_next(const struct mm *mm, uint64_t addr, uint64_t end);
+uint64_t kept_end(const struct mm *mm, uint64_t addr, uint64_t end);
 bool kept_overlaps(const struct mm *mm, uint64_t start, uint64_t end);
 /* Track no longer where nothing is away. migrate lock held, mm->lock not. */
 void kept_trim(struct mm *mm);
@@ -720,9 +754,11 @@ void batch_explode(struct mm *mm);
 
 /* Have the mapping that holds addr tracked. migrate lock held. -EBUSY: another userfaultfd's; -EAGAIN: it changed. */
 int window_open(struct mm *mm, const struct span *span, uint64_t addr);
-/* Its mapping stays tracked when it is closed. -EAGAIN: torn since it was opened; -ENOSPC. */
-int window_keep(struct mm *mm);
 void window_close(struct mm *mm);
+/* Some of it is not tracked any more: only what is in the window concerns that. mm->lock held. */
+void window_tear(struct mm *mm, uint64_t start, uint64_t end);
+/* From here on it stays tracked as long as pages are away there. -EAGAIN: it is not what it was at addr. mm->lock not held. */
+int window_keep(struct mm *mm, uint64_t addr);
 /* Track no more than the pages that are out need. mm->lock held, with a batch in flight. */
 void window_narrow(struct mm *mm);
 /* Undo tracking of a range whatever has become of it. */

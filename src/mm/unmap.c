@@ -8,15 +8,15 @@
 
 #include <errno.h>
 
-/* The run at the head of the list that one move can take: what follows each other in one window. */
-static uint32_t run_at_head(struct mm *mm, struct page_list *list, const struct span *window, struct page **page)
+/* The run at the head of the list that one move can take: what follows each other below end. */
+static uint32_t run_at_head(struct mm *mm, struct page_list *list, uint64_t end, struct page **page)
 {
 	struct page *next = page_by_id(&mm->pt, list->head);
 	uint64_t addr = page_addr(&mm->pt, next);
 	uint32_t n = 0;
 
 	for (; n < FAR_BATCH && next; next = page_by_id(&mm->pt, next->next)) {
-		if (page_addr(&mm->pt, next) != addr + n * PAGE_SIZE_ || addr + (n + 1) * PAGE_SIZE_ > window->end ||
+		if (page_addr(&mm->pt, next) != addr + n * PAGE_SIZE_ || addr + (n + 1) * PAGE_SIZE_ > end ||
 		    !(next->flags & PG_PRESENT) || next->flags & PG_HUGE || may_move(mm, next))
 			break;
 		page[n++] = next;
@@ -82,14 +82,17 @@ static int unmap_huge(struct mm *mm, struct page_list *list)
 int unmap_head(struct mm *mm, struct page_list *list, const struct span *window)
 {
 	struct page *page[FAR_BATCH], *head = page_by_id(&mm->pt, list->head);
+	uint64_t addr = page_addr(&mm->pt, head), end = kept_end(mm, addr, window->end);
 	int err = may_move(mm, head);
 	uint32_t nr;
 
 	if (err)
 		return err;
+	if (end == addr)
+		return -EAGAIN; /* it is another mapping since */
 	if (head->flags & PG_HUGE)
-		return page_addr(&mm->pt, head) + HUGE_SIZE_ > window->end ? -E2BIG : unmap_huge(mm, list);
-	nr = run_at_head(mm, list, window, page);
+		return addr + HUGE_SIZE_ > end ? -E2BIG : unmap_huge(mm, list);
+	nr = run_at_head(mm, list, end, page);
 	if (nr)
 		cache_run(mm, page, nr, &err);
 	return nr ? err : -EAGAIN;

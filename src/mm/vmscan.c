@@ -186,15 +186,16 @@ static bool may_leave(struct mm *mm, const struct page *page, int node)
 	       !page->age && !may_move(mm, page);
 }
 
-/* Neighbours that are as cold. mm->lock held. */
+/* Neighbours that are as cold, and kept with it. mm->lock held. */
 static uint32_t cluster(struct mm *mm, struct page *first, struct page **page)
 {
 	uint64_t addr = page_addr(&mm->pt, first), leaf_end = ALIGN_DOWN(addr, HUGE_SIZE_) + HUGE_SIZE_;
 	uint32_t n = 0;
 
+	leaf_end = kept_end(mm, addr, leaf_end);
 	for (uint64_t at = addr; n < CLUSTER && at < leaf_end; at += PAGE_SIZE_, n++) {
 		page[n] = first + n;
-		if (n && (!may_leave(mm, page[n], first->node) || !kept_overlaps(mm, at, at + PAGE_SIZE_)))
+		if (n && !may_leave(mm, page[n], first->node))
 			break;
 	}
 	return n;
@@ -237,7 +238,7 @@ static int keep_mapping(struct mm *mm, uint64_t addr)
 	if (!span || span->kind != AREA_MANAGED || span->class != ARENA_RW)
 		return -EAGAIN;
 	err = window_open(mm, span, addr);
-	return err ? err : window_keep(mm);
+	return err ? err : window_keep(mm, addr);
 }
 
 /* The next that is cold, with its mapping tracked; NULL: none among so many. mm->lock held, let go and taken again. */

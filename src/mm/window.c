@@ -13,6 +13,12 @@
 
 #define WHOLE_TRIES 4
 
+void window_tear(struct mm *mm, uint64_t start, uint64_t end)
+{
+	if (start < mm->window.end && end > mm->window.start)
+		mm->window_torn = true;
+}
+
 struct untrack {
 	uint64_t start, end;
 };
@@ -27,9 +33,22 @@ static int untrack_piece(struct mm *mm, const struct area *a, void *arg)
 	return a->start >= u->end;
 }
 
+static int track_piece(struct mm *mm, const struct area *a, void *arg)
+{
+	struct untrack *u = arg;
+	uint64_t start = max_u64(a->start, u->start), end = min_u64(a->end, u->end);
+
+	if (start < end && !mm->mmu->ops->track(mm->mmu, start, end - start))
+		kept_add(mm, start, end);
+	return a->start >= u->end;
+}
+
 /*
  * What was mapped over a part of the window since may be of a kind that refuses the whole call: then
  * mapping by mapping. Both locks held: no event may be read between what is known and what is done.
+ *
+ * An mremap() whose event is not read yet may have carried pages that are away to there: as long as a change is under
+ * way it is tracked again, and kept; its thread goes on when the event is read. One that comes later brings its tracking.
  */
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 {
@@ -42,19 +61,51 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 	if (mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
 		area_walk(mm, untrack_piece, &u);
 	/* or grew just now: what has grown is then a mapping of its own behind the end */
-	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end && !kept_overlaps(mm, from, to))
+	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end && !kept_overlaps(mm, from, to)) {
 		mm->mmu->ops->untrack(mm->mmu, from, to - from);
+		u.end = to;
+	}
+	window_tear(mm, u.start, u.end); /* one that is open between two batches */
+	if (!(mm->pt.away || mm->nr_stranded) || !mm->mmu->ops->changing(mm->mmu))
+		return;
+	if (area_walk(mm, track_piece, &u) < 0) /* what is tracked and not known to be is no harm */
+		mm->mmu->ops->track(mm->mmu, u.start, u.end - u.start);
+}
+
+/* What is one mapping with what is kept is tracked as that is, and kept with it. */
+static void kept_widen(struct mm *mm, uint64_t addr)
+{
+	uint64_t from, to;
+
+	if (kept_overlaps(mm, addr, addr + PAGE_SIZE_) && !mm->mmu->ops->area(mm->mmu, addr, &from, &to))
+		kept_add(mm, from, to);
 }
 
 /*
- * Where pages are away the whole of it stays tracked. What of it is not among what is kept is no part of that mapping
- * any more, and what is mapped there by now is not tracked.
+ * Where pages are away a mapping stays tracked as a whole. In a range that has been torn what is not kept may be another
+ * mapping by now, which is not tracked: nothing of it is kept for the sake of its neighbours.
  */
-static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end)
+static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end, bool torn)
 {
+	uint64_t kept;
+
 	lock_acquire(&mm->lock);
-	if (!kept_overlaps(mm, start, end))
+	if (BUG_BACK(BUG_FAR_UNTRACK)) {
 		untrack_range(mm, start, end);
+		start = end;
+	}
+	if ((!torn || BUG_BACK(BUG_FAR_KEPT)) && kept_overlaps(mm, start, end) && !kept_add(mm, start, end))
+		start = end;
+	for (uint64_t at = start; at < end; at = kept_end(mm, kept, end)) {
+		kept = kept_next(mm, at, end);
+		if (kept < end) {
+			kept_widen(mm, kept);
+			kept = kept_next(mm, at, end);
+			kept_widen(mm, kept_end(mm, kept, end) - PAGE_SIZE_);
+		}
+		if (at < kept)
+			untrack_range(mm, at, kept);
+	}
 	lock_release(&mm->lock);
 }
 
@@ -70,21 +121,23 @@ static void strays_close(struct mm *mm)
 	mm->nr_strays = 0;
 	lock_release(&mm->lock);
 	for (uint32_t i = 0; i < nr; i++)
-		untrack_unless_kept(mm, stray[i].start, stray[i].end);
+		untrack_unless_kept(mm, stray[i].start, stray[i].end, true);
 }
 
 void window_close(struct mm *mm)
 {
 	struct span w;
+	bool torn;
 
 	lock_acquire(&mm->lock);
 	BUG_ON(mm->batch.nr);
 	w = mm->window;
+	torn = mm->window_torn;
 	mm->window = (struct span){ 0 };
 	mm->window_torn = false;
 	lock_release(&mm->lock);
 	if (w.start < w.end)
-		untrack_unless_kept(mm, w.start, w.end);
+		untrack_unless_kept(mm, w.start, w.end, torn);
 	strays_close(mm);
 }
 
@@ -134,6 +187,17 @@ static bool area_holds(struct mm *mm, uint64_t addr)
 	return !mm->mmu->ops->area(mm->mmu, addr, &start, &end);
 }
 
+int window_keep(struct mm *mm, uint64_t addr)
+{
+	int err = -EAGAIN;
+
+	lock_acquire(&mm->lock);
+	if (addr >= mm->window.start && addr < mm->window.end && !mm->window_torn)
+		err = kept_add(mm, mm->window.start, mm->window.end);
+	lock_release(&mm->lock);
+	return err;
+}
+
 /* What is away there must not be without tracking for a moment. */
 static bool kept_here(struct mm *mm, const struct span *w)
 {
@@ -143,15 +207,6 @@ static bool kept_here(struct mm *mm, const struct span *w)
 	kept = kept_overlaps(mm, w->start, w->end);
 	lock_release(&mm->lock);
 	return kept;
-}
-
-/* Before it is tracked: an event of it tears it from its first moment on. */
-static void window_set(struct mm *mm, const struct span *w)
-{
-	lock_acquire(&mm->lock);
-	mm->window = *w;
-	mm->window_torn = false;
-	lock_release(&mm->lock);
 }
 
 /*
@@ -164,7 +219,6 @@ static int track_whole(struct mm *mm, const struct span *span, uint64_t addr, st
 	int err;
 
 	for (int i = 0; i < WHOLE_TRIES; i++) {
-		window_set(mm, w);
 		err = mm->mmu->ops->track(mm->mmu, w->start, w->end - w->start);
 		if (err || kept_here(mm, w) || !(area_holds(mm, w->end) || area_holds(mm, w->start - PAGE_SIZE_)))
 			return err;
@@ -188,21 +242,18 @@ int window_open(struct mm *mm, const struct span *span, uint64_t addr)
 	if (addr >= mm->window.start && addr < mm->window.end && !mm->window_torn)
 		return 0;
 	window_close(mm);
+	lock_acquire(&mm->lock);
+	mm->window = (struct span){ .end = UINT64_MAX }; /* an event that is read before it is known tears it all the same */
+	lock_release(&mm->lock);
 	err = window_bounds(mm, span, addr, &w);
 	if (!err)
 		err = track_whole(mm, span, addr, &w);
-	if (!err)
-		return 0;
-	window_set(mm, &(struct span){ 0 });
-	return err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
-}
-
-int window_keep(struct mm *mm)
-{
-	int err;
-
 	lock_acquire(&mm->lock);
-	err = mm->window_torn ? -EAGAIN : kept_add(mm, mm->window.start, mm->window.end);
+	mm->window = err ? (struct span){ 0 } : w;
+	if (err)
+		mm->window_torn = false;
+	else if (mm->window_torn)
+		err = -EAGAIN;
 	lock_release(&mm->lock);
-	return err;
+	return !err || err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
 }

@@ -93,6 +93,8 @@ struct mmu_ops {
 	/* Its next event: 1, or 0 when there is none. */
 	int (*read_child)(struct mmu *m, int child, struct mmu_event *ev);
 	void (*close_child)(struct mmu *m, int child);
+	/* Is the program changing mappings that are tracked, by a call whose event is unread, or was just now? */
+	bool (*changing)(struct mmu *m);
 	/* Is a fork of tracked memory an event? */
 	bool (*sees_forks)(struct mmu *m);
 	/* Answer a first touch: one page of zeroes at addr, waking. -EEXIST: somebody did. -EAGAIN: an event is unread. */

@@ -188,7 +188,7 @@ static int install_allowed(struct sim *s, uint64_t addr)
 }
 
 /* The kernel lets content replace a poison marker. */
-static int install_content(struct sim *s, uint64_t addr, const struct frame *from)
+static int install_asleep(struct sim *s, uint64_t addr, const struct frame *from)
 {
 	int err = install_allowed(s, addr);
 
@@ -196,8 +196,16 @@ static int install_content(struct sim *s, uint64_t addr, const struct frame *fro
 		return err;
 	sim_page_at(s, addr)->flags &= ~(uint32_t)P_POISON;
 	sim_install_frame(s, addr, from);
-	sim_wake(s, addr, MMU_PAGE);
 	return 0;
+}
+
+static int install_content(struct sim *s, uint64_t addr, const struct frame *from)
+{
+	int err = install_asleep(s, addr, from);
+
+	if (!err)
+		sim_wake(s, addr, MMU_PAGE);
+	return err;
 }
 
 static int op_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
@@ -207,6 +215,7 @@ static int op_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
 	return install_content(s, addr, sim_page_at(s, slot)->frame);
 }
 
+/* Who waits there is not woken. */
 static int op_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
 {
 	struct sim *s = sim_of(m);
@@ -215,7 +224,7 @@ static int op_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
 	for (uint64_t at = 0; at < len && !err; at += MMU_PAGE) {
 		struct page *from = sim_page_at(s, src + at);
 
-		err = from && from->frame ? install_content(s, slot + at, from->frame) : -EFAULT;
+		err = from && from->frame ? install_asleep(s, slot + at, from->frame) : -EFAULT;
 	}
 	return err;
 }
@@ -539,10 +548,21 @@ static uint64_t op_resident(struct mmu *m)
 
 static int op_poison_child(struct mmu *m, int child, uint64_t addr)
 {
-	(void)m;
-	(void)child;
-	(void)addr;
-	return -ENOSYS;
+	struct sim *s = sim_of(m);
+	struct child *c = child_trapped(s, child);
+	struct page *p;
+
+	if (!c)
+		return -EBADF;
+	if (!sim_range_ok(s, addr, MMU_PAGE))
+		return -EINVAL;
+	p = &c->page[(addr - MMU_SIM_BASE) / MMU_PAGE];
+	if (!(p->flags & P_TRACK))
+		return -ENOENT;
+	if (page_occupied(p))
+		return -EEXIST;
+	p->flags |= P_POISON;
+	return 0;
 }
 
 /* A simulated child has no engine that could take over: it is filled at once. */
@@ -552,6 +572,11 @@ static int op_read_child(struct mmu *m, int child, struct mmu_event *ev)
 	(void)child;
 	(void)ev;
 	return 0;
+}
+
+static bool op_changing(struct mmu *m)
+{
+	return sim_events_block(sim_of(m));
 }
 
 static bool op_sees_forks(struct mmu *m)
@@ -587,6 +612,7 @@ const struct mmu_ops mmu_sim_ops = {
 	.read_child = op_read_child,
 	.close_child = op_close_child,
 	.sees_forks = op_sees_forks,
+	.changing = op_changing,
 	.fill_zero = op_fill_zero,
 	.map_zero = op_fill_zero, /* no page is shared here */
 	.poison = op_poison,

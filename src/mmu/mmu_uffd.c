@@ -113,6 +113,13 @@ static int copy_through(int fd, uint64_t addr, uint64_t src)
 	return (int)sys3(SYS_ioctl, fd, UFFDIO_COPY, &cp);
 }
 
+static bool uffd_changing(struct mmu *m)
+{
+	struct mmu_uffd *u = to_uffd(m);
+
+	return copy_through(u->fd, (uint64_t)u->probe, (uint64_t)u->zero) == -EAGAIN;
+}
+
 /*
  * The kernel looks the mapping up before it looks whether one is being changed: between an mremap() and
  * its event a move there says ENOENT or EINVAL, though the page's home has only moved. A copy onto a page
@@ -120,11 +127,9 @@ static int copy_through(int fd, uint64_t addr, uint64_t src)
  */
 static int unless_changing(struct mmu *m, int err)
 {
-	struct mmu_uffd *u = to_uffd(m);
-
 	if (err != -ENOENT && err != -EINVAL)
 		return err;
-	return copy_through(u->fd, (uint64_t)u->probe, (uint64_t)u->zero) == -EAGAIN ? -EAGAIN : err;
+	return uffd_changing(m) ? -EAGAIN : err;
 }
 
 /*
@@ -161,12 +166,8 @@ static int uffd_poison_child(struct mmu *m, int child, uint64_t addr)
 
 static int uffd_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
 {
-	int err = copy_through(child, addr, slot);
-
-	/* better SIGBUS there than zeroes that nobody wrote */
-	if (err && err != -EEXIST)
-		uffd_poison_child(m, child, addr);
-	return err;
+	(void)m;
+	return copy_through(child, addr, slot);
 }
 
 static void uffd_close_child(struct mmu *m, int child)
@@ -192,7 +193,7 @@ static int uffd_poison(struct mmu *m, uint64_t addr)
 {
 	struct uffdio_poison po = { .range = { addr, MMU_PAGE } };
 
-	return to_uffd(m)->can_poison ? (int)uffd_ioctl(m, UFFDIO_POISON, &po) : -ENOSYS;
+	return to_uffd(m)->can_poison ? unless_changing(m, (int)uffd_ioctl(m, UFFDIO_POISON, &po)) : -ENOSYS;
 }
 
 /* ---- arena slots ---- */
@@ -478,6 +479,7 @@ static const struct mmu_ops uffd_ops = {
 	.copy_child = uffd_copy_child,
 	.poison_child = uffd_poison_child,
 	.read_child = uffd_read_child,
+	.changing = uffd_changing,
 	.close_child = uffd_close_child,
 	.sees_forks = uffd_sees_forks,
 	.fill_zero = uffd_fill_zero,

@@ -17,6 +17,7 @@
 
 #define CALL_NS 500U
 #define OPEN_MAX_ 4U
+#define COMES_BACK 5000U /* calls; who touches what is away waits for memory as long as there is none */
 #define TEXT_MAX 8192U
 
 /* ---- what may happen at a call ---- */
@@ -47,6 +48,8 @@ static bool fails(const char *what)
 	if (!w->fail_kind || strcmp(what, w->fail_kind))
 		return false;
 	world->calls++;
+	if (!strcmp(what, "copy_in") && world->calls > w->fail_call + COMES_BACK)
+		return false;
 	if (world->calm || world->calls < w->fail_call || (world->calls > w->fail_call && !w->fail_on))
 		return false;
 	world->failed_call = what;
@@ -124,8 +127,21 @@ static bool in_sim(uint64_t addr)
 	return world->sim->ops->area(world->sim, addr, &(uint64_t){ 0 }, &(uint64_t){ 0 }) == 0;
 }
 
+/* Addresses only: what is mapped there is the simulated process's. */
+static long part_map(uint64_t len)
+{
+	uint64_t at = world->parts_used;
+
+	if (len > PARTS_BYTES - at)
+		return -ENOMEM;
+	world->parts_used += len;
+	return (long)(MMU_SIM_BASE + PARTS_AT + at);
+}
+
 static long memory_map(uint64_t addr, uint64_t len, int prot)
 {
+	if (!addr && world->region.base)
+		return part_map(len);
 	if (!addr)
 		return len > REGION_BYTES
 			       ? -ENOMEM
@@ -253,10 +269,37 @@ int thread_cpu(uint32_t tid)
 
 #define SIM (world->sim)
 #define OPS (world->sim->ops)
+#define SCRATCH_AT (WORLD_PAGES + 1) /* page number of what the engine's own memory is seen as */
+
+const uint8_t *kernel_bytes(uint64_t addr)
+{
+	static const uint8_t zeroes[PAGE_SIZE_];
+	const uint8_t *frame;
+
+	if (!in_sim(addr))
+		return (const uint8_t *)addr;
+	frame = mmu_sim_frame(SIM, addr);
+	return frame ? frame : zeroes;
+}
+
+/* An address of the simulated process with the content that is at addr. */
+static uint64_t in_process(uint64_t addr)
+{
+	const uint64_t *word = (const uint64_t *)addr;
+	uint64_t at = page_at(SCRATCH_AT);
+
+	if (in_sim(addr))
+		return addr;
+	for (uint32_t i = 0; i < PAGE_SIZE_ / sizeof(*word); i++)
+		BUG_ON(mmu_sim_store(SIM, at + i * sizeof(*word), word[i]));
+	return at;
+}
 
 static int k_track(struct mmu *m, uint64_t addr, uint64_t len)
 {
 	(void)m;
+	if (!in_sim(addr) && region_owns(&world->region, addr, addr + len))
+		return 0; /* no child takes over here: nobody rings */
 	interrupt_here();
 	if (fails("track") || stormy(world->weather.enomem))
 		return -ENOMEM;
@@ -309,7 +352,7 @@ static int k_copy_in(struct mmu *m, uint64_t addr, uint64_t slot)
 		return -ENOMEM;
 	if (stormy(world->weather.eagain))
 		return -EAGAIN;
-	return (int)done("copy in", addr, slot, OPS->copy_in(SIM, addr, slot));
+	return (int)done("copy in", addr, slot, OPS->copy_in(SIM, addr, in_process(slot)));
 }
 
 static int k_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
@@ -318,7 +361,33 @@ static int k_copy_child(struct mmu *m, int child, uint64_t addr, uint64_t slot)
 	interrupt_here();
 	if (fails("copy_child"))
 		return -ENOMEM;
-	return (int)done("copy to child", addr, (uint64_t)child, OPS->copy_child(SIM, child, addr, slot));
+	return (int)done("copy to child", addr, (uint64_t)child, OPS->copy_child(SIM, child, addr, in_process(slot)));
+}
+
+static int k_poison_child(struct mmu *m, int child, uint64_t addr)
+{
+	(void)m;
+	interrupt_here();
+	return (int)done("poison in child", addr, (uint64_t)child, OPS->poison_child(SIM, child, addr));
+}
+
+static int k_read_child(struct mmu *m, int child, struct mmu_event *ev)
+{
+	(void)m;
+	return OPS->read_child(SIM, child, ev);
+}
+
+static bool k_changing(struct mmu *m)
+{
+	(void)m;
+	interrupt_here();
+	return OPS->changing(SIM);
+}
+
+static bool k_sees_forks(struct mmu *m)
+{
+	(void)m;
+	return true;
 }
 
 static void k_close_child(struct mmu *m, int child)
@@ -370,6 +439,8 @@ static void k_copy(struct mmu *m, uint64_t dst, uint64_t src, uint64_t len)
 static bool k_same(struct mmu *m, uint64_t a, uint64_t b, uint64_t len)
 {
 	(void)m;
+	if (!in_sim(a) || !in_sim(b))
+		return !memcmp(kernel_bytes(a), kernel_bytes(b), len); /* a page */
 	return OPS->same(SIM, a, b, len);
 }
 
@@ -406,13 +477,29 @@ static int k_populate(struct mmu *m, uint64_t slot, uint64_t len)
 	return (int)done("populate", slot, len, OPS->populate(SIM, slot, len));
 }
 
+/* From the engine's own memory; one page that is refused leaves those before it filled. */
+static int fill_from(uint64_t slot, uint64_t src, uint64_t len)
+{
+	int err = 0;
+
+	for (uint64_t at = 0; at < len && !err; at += PAGE_SIZE_) {
+		err = OPS->fill(SIM, slot + at, in_process(src + at), PAGE_SIZE_);
+		if (chance(world->weather.restless))
+			interrupt_here();
+	}
+	return err;
+}
+
 static int k_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
 {
 	(void)m;
 	interrupt_here();
 	if (fails("fill") || stormy(world->weather.enomem))
 		return -ENOMEM;
-	return (int)done("fill", slot, len, OPS->fill(SIM, slot, src, len));
+	if (stormy(world->weather.eagain))
+		return -EAGAIN;
+	return (int)done("fill", slot, len, in_sim(src) || shadow_at(src) ? OPS->fill(SIM, slot, src, len)
+								   : fill_from(slot, src, len));
 }
 
 static int k_drop(struct mmu *m, uint64_t addr, uint64_t len)
@@ -430,6 +517,24 @@ static int k_shared(struct mmu *m, uint64_t addr, uint64_t len)
 	if (fails("shared"))
 		return -ENOMEM;
 	return OPS->shared(SIM, addr, len);
+}
+
+static void k_touch(struct mmu *m, uint64_t addr)
+{
+	uint64_t value;
+
+	(void)m;
+	interrupt_here();
+	while (mmu_sim_load(SIM, addr, &value) == -EWOULDBLOCK)
+		sched_wait(not_waiting, &addr, "a page that its thread wants back");
+	trace("touch", addr, 0, 0);
+}
+
+static uint64_t k_resident(struct mmu *m)
+{
+	(void)m;
+	interrupt_here();
+	return OPS->resident(SIM);
 }
 
 static int k_unshare(struct mmu *m, uint64_t addr, uint64_t len)
@@ -516,7 +621,11 @@ const struct mmu_ops kernel_mmu_ops = {
 	.move = k_move,
 	.copy_in = k_copy_in,
 	.copy_child = k_copy_child,
+	.poison_child = k_poison_child,
+	.read_child = k_read_child,
 	.close_child = k_close_child,
+	.sees_forks = k_sees_forks,
+	.changing = k_changing,
 	.fill_zero = k_fill_zero,
 	.map_zero = k_fill_zero,
 	.poison = k_poison,
@@ -530,6 +639,8 @@ const struct mmu_ops kernel_mmu_ops = {
 	.fill = k_fill,
 	.shared = k_shared,
 	.unshare = k_unshare,
+	.touch = k_touch,
+	.resident = k_resident,
 	.scan = k_scan,
 	.area = k_area,
 	.where = k_where,
@@ -543,8 +654,10 @@ const struct mmu_ops kernel_mmu_ops = {
 void kernel_begin(void)
 {
 	memset(file, 0, sizeof(file));
-	mmu_sim_open(&world->sim, (REGION_AT + REGION_BYTES) / PAGE_SIZE_);
+	mmu_sim_open(&world->sim, (PARTS_AT + PARTS_BYTES) / PAGE_SIZE_);
 	mmu_sim_slow(world->sim, true);
+	mmu_sim_mmap(world->sim, page_at(SCRATCH_AT), PAGE_SIZE_, true);
+	mmu_sim_madvise(world->sim, page_at(SCRATCH_AT), PAGE_SIZE_, MMU_SIM_DONTFORK);
 	world->mmu.ops = &kernel_mmu_ops;
 }
 

@@ -61,20 +61,71 @@ static void replay_line(void)
 
 /* ---- the engine's threads ---- */
 
+static bool stop;
+
 static bool reader_wanted(void *arg)
 {
-	return mmu_sim_unread(world->sim) || *(bool *)arg;
+	(void)arg;
+	return mmu_sim_unread(world->sim) || world->mm.heir >= 0 || stop;
 }
 
-static bool stop;
+/* No child has an engine here that could take over: it is given all that is away, sooner or later. */
+static void heir_over(void)
+{
+	struct mm *mm = &world->mm;
+	int heir = mm->heir;
+
+	heir_serve(mm);
+	if (heir < 0 || chance(700))
+		return;
+	away_bequeath(mm, &mm->heirs);
+	mm->mmu->ops->close_child(mm->mmu, heir);
+	mm->heir = -1;
+}
 
 static void reader_main(void *arg)
 {
 	(void)arg;
 	while (!stop) {
-		sched_wait(reader_wanted, &stop, "an event to read");
+		sched_wait(reader_wanted, NULL, "an event to read");
 		mm_drain_events(&world->mm);
+		heir_over();
+		if (chance(300))
+			reclaim_step(&world->mm);
+		if (chance(100))
+			cache_trim(&world->mm, chance(500));
 	}
+}
+
+static bool slow_wanted(void *arg)
+{
+	(void)arg;
+	return world->mm.slow.nr || stop;
+}
+
+static void slow_main(void *arg)
+{
+	uint8_t *pages = malloc((AHEAD_MOST + 1) * PAGE_SIZE_);
+
+	(void)arg;
+	while (!stop) {
+		sched_wait(slow_wanted, NULL, "a page to be read from a device");
+		while (slow_run(&world->mm, pages))
+			;
+	}
+	free(pages);
+}
+
+static bool reclaimer_over;
+
+static void reclaim_main(void *arg)
+{
+	(void)arg;
+	while (!world->ending) {
+		reclaim_once(&world->mm);
+		sched_sleep(rnd_below(200000));
+	}
+	reclaimer_over = true;
 }
 
 static bool kernel_wanted(void *arg)
@@ -132,6 +183,7 @@ static struct request any_request(struct job *j)
 		.unshare_all = chance(200),
 		.keep_batch = chance(500),
 		.cancel = &j->cancel,
+		.lazy = world->weather.lazy && chance(300) ? 1 + rnd_below(3) : LAZY_NOT,
 		.progress = &j->progress,
 	};
 
@@ -204,6 +256,8 @@ static bool all_over(void *arg)
 	for (uint32_t i = 0; i < JOBS; i++)
 		if (!jobs[i].over)
 			return false;
+	if (!reclaimer_over || world->mm.slow.nr || world->mm.slow.busy)
+		return false;
 	return program_over();
 }
 
@@ -219,13 +273,16 @@ static void closer_main(void *arg)
 	world->calm = true;
 	memset(&last, 0, sizeof(last));
 	rq = (struct request){ .mode = MIGRATE_SYNC, .form = -1, .progress = &last.progress, .unshare_all = true };
+	for (uint32_t i = 0; i < world->nodes.nr; i++)
+		world->nodes.node[i].spec.bytes = 0;
 	sched_pass(DISCARD_NS + 1000000);
 	__atomic_add_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
 	if (do_migrate_pages(&world->mm, (1ULL << world->nodes.nr) - 1, 1, &rq))
 		fail("the last migration could not be");
+	do_return(&world->mm, &rq);
 	__atomic_sub_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
 	for (uint32_t e = 0; e < ERRNO_MAX_ && !world->failed_call; e++)
-		if (last.progress.failed[e] && e != EACCES)
+		if (last.progress.failed[e] && e != EACCES && !(world->weather.bad_reads && (e == EIO || e == EBADMSG)))
 			fail("%lu pages stay behind at the end: error %u", last.progress.failed[e], e);
 	mm_exit(&world->mm);
 	stop = true;
@@ -254,6 +311,10 @@ static void weather_make(struct weather *w)
 	w->huge = chance(200);
 	w->flips = sometimes(100, 30);
 	w->raw_forks = chance(500);
+	w->lazy = chance(400);
+	w->slow = chance(400);
+	w->bad_reads = sometimes(150, 20);
+	w->bad_writes = sometimes(200, 100);
 }
 
 static void nodes_make(void)
@@ -264,12 +325,41 @@ static void nodes_make(void)
 	for (uint32_t i = 0; i < nr; i++) {
 		struct node_spec spec = { .host = NODE_VIRTUAL, .distance = 10 };
 
+		if (!i && chance(400))
+			spec.bytes = (50 + rnd_below(300)) * PAGE_SIZE_;
 		if (i && chance(200))
 			spec.bytes = (1 + rnd_below(200)) * PAGE_SIZE_;
 		if (i && chance(100))
 			spec.host = 0;
 		node_add(&world->nodes, &spec);
 	}
+}
+
+/* As the engine does when a far node is added. */
+static void far_node_make(void)
+{
+	struct node_spec spec = { .kind = NODE_ZRAM, .host = NODE_VIRTUAL, .distance = 20 + rnd_below(3) };
+	struct far_spec store = { .kind = world->weather.slow && chance(700) ? FAR_FILE : FAR_ZRAM, .bytes = chance(400) ? (1 + rnd_below(200)) * PAGE_SIZE_ : 0 };
+
+	if (mm_far_init(&world->mm) || far_open(&world->mm.far[world->nodes.nr], &world->region, &store))
+		fail("no far node");
+	node_add(&world->nodes, &spec);
+}
+
+static void far_nodes_make(void)
+{
+	for (uint32_t i = rnd_below(5); i > 2; i--)
+		far_node_make();
+	if (world->weather.lazy && mm_far_init(&world->mm))
+		fail("no lazy migration");
+	world->mm.slow.threads = world->weather.slow && chance(900);
+}
+
+static void far_nodes_end(void)
+{
+	for (uint32_t i = 0; i < NODE_MAX; i++)
+		if (world->mm.far[i])
+			far_close(world->mm.far[i]);
 }
 
 static void world_begin(uint64_t seed)
@@ -287,10 +377,15 @@ static void world_begin(uint64_t seed)
 	nodes_make();
 	if (mm_init(&world->mm, &world->mmu, &world->nodes, &world->region))
 		fail("mm_init");
+	far_nodes_make();
 	world->calm = false;
 	shadow_begin();
 	program_begin();
+	reclaimer_over = !reclaim_needed(&world->mm);
 	sched_spawn("reader", 1 + rnd_below(8), reader_main, NULL);
+	sched_spawn("io", 1 + rnd_below(8), slow_main, NULL);
+	if (!reclaimer_over)
+		sched_spawn("reclaimer", 1 + rnd_below(8), reclaim_main, NULL);
 	sched_spawn("kernel", 1 + rnd_below(8), kernel_main, NULL);
 	for (uint32_t i = 0; i < JOBS; i++)
 		sched_spawn("job", 2 + rnd_below(40), job_main, &jobs[i]);
@@ -299,6 +394,7 @@ static void world_begin(uint64_t seed)
 static void world_end(void)
 {
 	shadow_end();
+	far_nodes_end();
 	kernel_end();
 	region_release(&world->region);
 	sched_end();

@@ -68,6 +68,8 @@ void sched_replay_line(void (*print)(void));
 #define WORLD_PAGES ((1 + HUGE_SLOTS) * LEAF_PAGES)
 #define REGION_AT (8UL << 20)			/* from MMU_SIM_BASE */
 #define REGION_BYTES (256UL << 20)
+#define PARTS_AT (REGION_AT + REGION_BYTES)	/* what region_part() gets */
+#define PARTS_BYTES (8UL << 20)
 #define WORDS 8U				/* of a page that the program uses, 512 bytes apart */
 
 static inline uint64_t page_at(uint32_t nr)
@@ -84,7 +86,8 @@ struct weather {
 	uint32_t fail_call;	/* the so many-th of them fails */
 	bool fail_on;		/* and all after it */
 	bool huge;		/* THPs */
-	bool raw_forks;
+	bool raw_forks, lazy, slow;
+	uint32_t bad_reads, bad_writes;	/* of a far node's store */
 };
 
 struct world {
@@ -96,6 +99,7 @@ struct world {
 	struct mm mm;
 	bool ending;			/* the program comes to its end */
 	bool calm;			/* nothing goes wrong any more */
+	uint64_t parts_used;		/* addresses handed out by region_part() */
 	uint32_t calls;			/* that could have failed */
 	const char *failed_call;
 	uint64_t jobs, moved, refused, forks;
@@ -108,8 +112,18 @@ extern struct world *world;
 extern const struct mmu_ops kernel_mmu_ops;
 void kernel_begin(void);
 void kernel_end(void);
+/* The 4096 bytes at an address of the simulated process, or of the engine's own memory. */
+const uint8_t *kernel_bytes(uint64_t addr);
 /* Names of the calls that can be made to fail, in order; NULL at the end. */
 const char *kernel_kind(uint32_t nr);
+
+/* ---- far.c: what the oracle may look at ---- */
+
+uint64_t far_kept(const struct far *f);
+/* Homes are below. */
+uint32_t far_homes(void);
+/* NULL: it is not kept. */
+const uint8_t *far_content(const struct far *f, uint32_t home);
 
 /* ---- shadow.c ---- */
 
@@ -121,6 +135,8 @@ struct shadow_page {
 	uint64_t word[WORDS];
 	bool mapped, writable;
 	uint8_t discarding;	/* being discarded: the word or 0 */
+	uint8_t raced;		/* words that were stored meanwhile: before the discard, or behind it */
+	uint64_t maybe[WORDS];	/* ... their values: what was discarded, or not */
 };
 
 /* How the oracle follows: */
@@ -129,6 +145,11 @@ void shadow_discarding(uint64_t addr, uint64_t len, int by);
 /* A value that no other store has, for the page. */
 uint64_t shadow_value(uint64_t addr);
 uint32_t shadow_page_of(uint64_t value);
+/* A store cannot give this back any more: the page that held it is SIGBUS from its next touch on. False: all zeroes. */
+bool shadow_breaks(const uint8_t *content);
+bool shadow_broken(const struct shadow_page *p);
+/* What the books have of it, for a report. */
+void shadow_report(uint64_t addr);
 /* A look at what the step that has just ended may have spoiled. */
 void oracle_step(void);
 /* At rest: everything. */
