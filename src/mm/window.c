@@ -249,11 +249,13 @@ int window_open(struct mm *mm, const struct span *span, uint64_t addr)
 	if (!err)
 		err = track_whole(mm, span, addr, &w);
 	lock_acquire(&mm->lock);
-	mm->window = err ? (struct span){ 0 } : w;
-	if (err)
+	mm->window = w;
+	if (err) {
+		mm->window = (struct span){ 0 };
 		mm->window_torn = false;
-	else if (mm->window_torn)
+	} else if (mm->window_torn) {
 		err = -EAGAIN;
+	}
 	lock_release(&mm->lock);
 	return !err || err == -EBUSY || err == -ENOMEM ? err : -EAGAIN;
 }
