@@ -51,14 +51,15 @@ void shadow_report(uint64_t addr)
 	struct page *page = page_find(&mm->pt, addr);
 
 	if (page)
-		printf("# the books have %#lx as: flags %#x, node %u, home %u, refs %u, want %#x\n", addr, page->flags, page->node,
-		       page->home, page->refs, page->want);
+		printf("# the books have %#lx as: flags %#x, node %u, home %u, refs %u, want %#x\n", addr, page->flags,
+		       page->node, page->home, page->refs, page->want);
 	for (uint32_t i = 0; i < mm->nr_stranded; i++)
-		printf("# stranded: %#lx, node %d, home %u\n", mm->stranded[i].addr, mm->stranded[i].node, mm->stranded[i].home);
+		printf("# stranded: %#lx, node %d, home %u\n", mm->stranded[i].addr, mm->stranded[i].node,
+		       mm->stranded[i].home);
 	for (uint32_t i = 0; i < mm->nr_notes; i++)
 		printf("# noted: %#lx to %#lx, to %#lx\n", mm->notes[i].start, mm->notes[i].end, mm->notes[i].to);
-	printf("# forking %u, heir %d, %u + %u for a device, %u in hands, %u in flight\n", mm->forking, mm->heir, mm->slow.nr,
-	       mm->slow.busy, mm->fetch.nr, mm->batch.nr);
+	printf("# forking %u, heir %d, %u + %u for a device, %u in hands, %u in flight\n", mm->forking, mm->heir,
+	       mm->slow.nr, mm->slow.busy, mm->fetch.nr, mm->batch.nr);
 }
 
 /* ---- what the program does ---- */
@@ -202,7 +203,8 @@ static const uint8_t *content_of(int node, uint32_t home)
 
 	if (node_far(mm->nodes, node))
 		return far_content(mm->far[node], home);
-	return home < mm->cache.slots && bit_of(mm->cache.used, home) ? mmu_sim_frame(world->sim, cache_slot(mm, home)) : NULL;
+	return home < mm->cache.slots && bit_of(mm->cache.used, home) ? mmu_sim_frame(world->sim, cache_slot(mm, home))
+								      : NULL;
 }
 
 /* What the books say of an address whose page is away; NULL: they do not. */
@@ -312,7 +314,8 @@ static void count_entry(struct census *c, const struct page *page)
 	if ((page->flags & PG_PRESENT) && (page->flags & PG_AWAY))
 		fail("a page is said to be present and away");
 	if (page->flags & PG_PRESENT && node_far(&world->nodes, page->node))
-		fail("page %#lx is said to be present on node %u, which is far", page_addr(&world->mm.pt, page), page->node);
+		fail("page %#lx is said to be present on node %u, which is far", page_addr(&world->mm.pt, page),
+		     page->node);
 	if (page->flags & (PG_PRESENT | PG_AWAY))
 		c->on[page->node] += page_nr(page);
 	if (page->flags & PG_PRESENT)
@@ -366,8 +369,8 @@ static void check_charges(void)
 		     c.nr_present, c.nr_away);
 	in_cache += c.nr_cached;
 	if (c.nr_cached != mm->pt.cached || in_cache != mm->cache.nr || mm->languish.nr > c.nr_cached)
-		fail("%lu pages are in the cache: %lu by its own books, %u slots used, %lu on its list", in_cache, mm->pt.cached,
-		     mm->cache.nr, mm->languish.nr);
+		fail("%lu pages are in the cache: %lu by its own books, %u slots used, %lu on its list", in_cache,
+		     mm->pt.cached, mm->cache.nr, mm->languish.nr);
 }
 
 /* What is neither in use nor stale is empty. */

@@ -339,7 +339,8 @@ static void nodes_make(void)
 static void far_node_make(void)
 {
 	struct node_spec spec = { .kind = NODE_ZRAM, .host = NODE_VIRTUAL, .distance = 20 + rnd_below(3) };
-	struct far_spec store = { .kind = world->weather.slow && chance(700) ? FAR_FILE : FAR_ZRAM, .bytes = chance(400) ? (1 + rnd_below(200)) * PAGE_SIZE_ : 0 };
+	struct far_spec store = { .kind = world->weather.slow && chance(700) ? FAR_FILE : FAR_ZRAM,
+				  .bytes = chance(400) ? (1 + rnd_below(200)) * PAGE_SIZE_ : 0 };
 
 	if (mm_far_init(&world->mm) || far_open(&world->mm.far[world->nodes.nr], &world->region, &store))
 		fail("no far node");
