@@ -215,8 +215,8 @@ enum gw_migrate_flags {
 	GW_MIGRATE_PRIVATE = 1 << 4,	/* pages that a living child shares are not asked for: EACCES (MPOL_MF_MOVE) */
 	/*
 	 * Nothing is copied now: pages are unmapped, and each moves when it is next touched, to the node that it is
-	 * meant for; with NEXT_TOUCH (which goes for all pages of from) to that of the CPU that touches it. CANCEL: those of
-	 * from that wait for that go back to where they were. At most one of the three.
+	 * meant for; with NEXT_TOUCH (which goes for all pages of from) to that of the CPU that touches it. CANCEL:
+	 * those of from that wait for that go back to where they were. At most one of the three.
 	 */
 	GW_MIGRATE_LAZY = 1 << 5,
 	GW_MIGRATE_NEXT_TOUCH = 1 << 6,

@@ -552,7 +552,7 @@ static void legacy_events(struct mm *mm, struct legacy *l)
 			l->own[l->nr_own].child = ev.child;
 			l->own[l->nr_own++].nr = l->nr;
 		} else if (ev.type == MMU_EV_FORK) {
-			base_log("a child of a forked child has nothing of what was away: there are too many at once", "");
+			base_log("a child of a forked child has nothing of what was away: too many at once", "");
 			mm->mmu->ops->close_child(mm->mmu, ev.child);
 		} else if (ev.type != MMU_EV_FAULT) {
 			l->change[l->nr++] = (struct fork_note){ ev.addr, ev.end, ev.type == MMU_EV_REMAP ? ev.to : 0 };
@@ -595,7 +595,7 @@ void legacy_give(struct mm *mm, struct legacy *l, uint64_t addr, const void *con
 		legacy_events(mm, l);
 	}
 	if (err == -EAGAIN && !l->tries && l->nr < LEGACY_CHANGES)
-		base_log("a forked child could not be given all that was away: it does nothing but change its mappings", "");
+		base_log("a forked child could not be given all that was away: it only changes its mappings", "");
 }
 
 /* What is not away was never touched. */

@@ -105,7 +105,9 @@ uint64_t kept_end(const struct mm *mm, uint64_t addr, uint64_t end)
 {
 	uint32_t i = mm->kept ? kept_index(mm->kept, addr) : 0;
 
-	return mm->kept && i < mm->kept->nr && mm->kept->range[i].start <= addr ? min_u64(mm->kept->range[i].end, end) : addr;
+	if (!mm->kept || i == mm->kept->nr || mm->kept->range[i].start > addr)
+		return addr;
+	return min_u64(mm->kept->range[i].end, end);
 }
 
 /* Ranges where nothing is away any more are tracked no longer. migrate lock held, mm->lock not. */

@@ -48,7 +48,8 @@ static int track_piece(struct mm *mm, const struct area *a, void *arg)
  * mapping by mapping. Both locks held: no event may be read between what is known and what is done.
  *
  * An mremap() whose event is not read yet may have carried pages that are away to there: as long as a change is under
- * way it is tracked again, and kept; its thread goes on when the event is read. One that comes later brings its tracking.
+ * way it is tracked again, and kept; its thread goes on when the event is read. One that comes later brings its
+ * tracking.
  */
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 {
@@ -82,8 +83,8 @@ static void kept_widen(struct mm *mm, uint64_t addr)
 }
 
 /*
- * Where pages are away a mapping stays tracked as a whole. In a range that has been torn what is not kept may be another
- * mapping by now, which is not tracked: nothing of it is kept for the sake of its neighbours.
+ * Where pages are away a mapping stays tracked as a whole. In a range that has been torn what is not kept may be
+ * another mapping by now, which is not tracked: nothing of it is kept for the sake of its neighbours.
  */
 static void untrack_unless_kept(struct mm *mm, uint64_t start, uint64_t end, bool torn)
 {

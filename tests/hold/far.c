@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The plans of a store's faults, written from outside: the libraries do not export far_inject(). */
-#include "far.h"
+#include "hold_far.h"
 
 #include "agent/agent.h"
 #include "far/store.h"

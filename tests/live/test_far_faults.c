@@ -4,7 +4,7 @@
  * these are SIGBUS when they are touched. Everything else is right, and the program goes on. Also limits that cannot be
  * kept. Each case has a process of its own.
  */
-#include "../hold/far.h"
+#include "hold_far.h"
 #include "far.h"
 
 #include <fcntl.h>
