@@ -25,11 +25,5 @@ again()	# sentences that may be untrue, as a pattern; program, arguments
 	fi
 }
 
-# A cached stack is discarded at every thread's end, and told of while pages of it are away: THPs of it stay.
-again 'THPs move whole|counted as left, every time' test_whole 16 16
-again 'with GW_MIGRATE_BREAK_COW they move while the child lives' test_fork
-again 'no sentence' test_exit
-again 'no sentence' test_io
 again 'no sentence' test_pins
-again 'no sentence' test_interrupted
 echo "1..$nr"

@@ -19,9 +19,9 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
 	__has_feature(thread_sanitizer)
 #define SANITIZED
-#define STEPS 10000
+#define STEPS 3000
 #else
-#define STEPS 20000
+#define STEPS 10000
 #endif
 
 #define FAR_REGION (1UL << 30)
