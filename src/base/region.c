@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #define HUGE (2UL << 20)
+#define GUARD 4096UL
 
 int region_reserve(struct region *r, uint64_t most, uint64_t least)
 {
@@ -23,11 +24,16 @@ int region_reserve(struct region *r, uint64_t most, uint64_t least)
 	return -ENOMEM;
 }
 
+static void part_unmap(const struct region_part *p)
+{
+	sys2(SYS_munmap, p->start - GUARD, p->end - p->start + 2 * GUARD);
+}
+
 void region_release(struct region *r)
 {
 	for (uint32_t i = 0; i < r->nr_parts; i++)
 		if (r->part[i].end)
-			sys2(SYS_munmap, r->part[i].start, r->part[i].end - r->part[i].start);
+			part_unmap(&r->part[i]);
 	sys2(SYS_munmap, r->base, r->reserved);
 	*r = (struct region){ 0 };
 }
@@ -69,17 +75,21 @@ void *region_alloc(struct region *r, uint64_t len)
 	return p;
 }
 
+/*
+ * With a page that nobody may touch on either side: a mapping of the program's beside it must not become one with it, or
+ * what is done to that is done to ours too.
+ */
 static long reserve_aligned(uint64_t len, uint64_t align)
 {
-	long at = sys_mmap(NULL, len + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t start = (uint64_t)at, first = ALIGN_UP(start, align);
+	long at = sys_mmap(NULL, len + align + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t start = (uint64_t)at, first = ALIGN_UP(start + GUARD, align), end = start + len + align + 2 * GUARD;
 
 	if (at < 0)
 		return at;
-	if (first > start)
-		sys2(SYS_munmap, start, first - start);
-	if (first < start + align)
-		sys2(SYS_munmap, first + len, start + align - first);
+	if (first - GUARD > start)
+		sys2(SYS_munmap, start, first - GUARD - start);
+	if (first + len + GUARD < end)
+		sys2(SYS_munmap, first + len + GUARD, end - (first + len + GUARD));
 	return (long)first;
 }
 
@@ -127,7 +137,7 @@ void region_drop(struct region *r, const void *part)
 
 		if (p->start != (uint64_t)part || !p->end)
 			continue;
-		sys2(SYS_munmap, p->start, p->end - p->start);
+		part_unmap(p);
 		__atomic_store_n(&p->end, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&p->start, 0, __ATOMIC_RELEASE);
 	}

@@ -28,7 +28,7 @@ static int untrack_piece(struct mm *mm, const struct area *a, void *arg)
 	struct untrack *u = arg;
 	uint64_t start = max_u64(a->start, u->start), end = min_u64(a->end, u->end);
 
-	if (start < end)
+	if (start < end && a->kind != AREA_OWN)
 		mm->mmu->ops->untrack(mm->mmu, start, end - start);
 	return a->start >= u->end;
 }
@@ -38,7 +38,7 @@ static int track_piece(struct mm *mm, const struct area *a, void *arg)
 	struct untrack *u = arg;
 	uint64_t start = max_u64(a->start, u->start), end = min_u64(a->end, u->end);
 
-	if (start < end && !mm->mmu->ops->track(mm->mmu, start, end - start))
+	if (start < end && a->kind != AREA_OWN && !mm->mmu->ops->track(mm->mmu, start, end - start))
 		kept_add(mm, start, end);
 	return a->start >= u->end;
 }
@@ -49,7 +49,7 @@ static int track_piece(struct mm *mm, const struct area *a, void *arg)
  *
  * An mremap() whose event is not read yet may have carried pages that are away to there: as long as a change is under
  * way it is tracked again, and kept; its thread goes on when the event is read. One that comes later brings its
- * tracking.
+ * tracking. Never what is the engine's own: that may lie by now where something was unmapped.
  */
 void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 {
@@ -57,19 +57,20 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 	uint64_t from, to;
 
 	/* a mapping that has grown took its tracking along; what pages are away from stays tracked */
-	if (!mm->mmu->ops->area(mm->mmu, end - PAGE_SIZE_, &from, &to) && to > end)
+	if (!mm->mmu->ops->area(mm->mmu, end - PAGE_SIZE_, &from, &to) && to > end && !region_owns(mm->region, from, to))
 		u.end = kept_next(mm, end, to);
-	if (mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
+	if (region_owns(mm->region, u.start, u.end) || mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
 		area_walk(mm, untrack_piece, &u);
 	/* or grew just now: what has grown is then a mapping of its own behind the end */
-	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end && !kept_overlaps(mm, from, to)) {
+	if (!mm->mmu->ops->area(mm->mmu, u.end, &from, &to) && from == u.end && !kept_overlaps(mm, from, to) &&
+	    !region_owns(mm->region, from, to)) {
 		mm->mmu->ops->untrack(mm->mmu, from, to - from);
 		u.end = to;
 	}
 	window_tear(mm, u.start, u.end); /* one that is open between two batches */
 	if (!(mm->pt.away || mm->nr_stranded) || !mm->mmu->ops->changing(mm->mmu))
 		return;
-	if (area_walk(mm, track_piece, &u) < 0) /* what is tracked and not known to be is no harm */
+	if (area_walk(mm, track_piece, &u) < 0 && !region_owns(mm->region, u.start, u.end)) /* what is tracked and not known to be is no harm */
 		mm->mmu->ops->track(mm->mmu, u.start, u.end - u.start);
 }
 

@@ -285,7 +285,7 @@ static bool in_child(void (*fn)(uint32_t kind), uint32_t kind, int *lines)
 	return !status;
 }
 
-/* zram, unless another kind is named; a file is known not to pass every time: docs/tiering.md. */
+/* zram, unless another kind is named; of a file see docs/tiering.md, Limits. */
 int main(int argc, char **argv)
 {
 	static const struct {
