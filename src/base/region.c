@@ -81,8 +81,9 @@ void *region_alloc(struct region *r, uint64_t len)
  */
 static long reserve_aligned(uint64_t len, uint64_t align)
 {
-	long at = sys_mmap(NULL, len + align + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t start = (uint64_t)at, first = ALIGN_UP(start + GUARD, align), end = start + len + align + 2 * GUARD;
+	uint64_t whole = len + align + 2 * GUARD;
+	long at = sys_mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t start = (uint64_t)at, first = ALIGN_UP(start + GUARD, align), end = start + whole;
 
 	if (at < 0)
 		return at;

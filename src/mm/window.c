@@ -57,7 +57,8 @@ void untrack_range(struct mm *mm, uint64_t start, uint64_t end)
 	uint64_t from, to;
 
 	/* a mapping that has grown took its tracking along; what pages are away from stays tracked */
-	if (!mm->mmu->ops->area(mm->mmu, end - PAGE_SIZE_, &from, &to) && to > end && !region_owns(mm->region, from, to))
+	if (!mm->mmu->ops->area(mm->mmu, end - PAGE_SIZE_, &from, &to) && to > end &&
+	    !region_owns(mm->region, from, to))
 		u.end = kept_next(mm, end, to);
 	if (region_owns(mm->region, u.start, u.end) || mm->mmu->ops->untrack(mm->mmu, u.start, u.end - u.start))
 		area_walk(mm, untrack_piece, &u);
