@@ -76,8 +76,8 @@ void *region_alloc(struct region *r, uint64_t len)
 }
 
 /*
- * With a page that nobody may touch on either side: a mapping of the program's beside it must not become one with it, or
- * what is done to that is done to ours too.
+ * With a page that nobody may touch on either side: a mapping of the program's beside it must not become one with it,
+ * or what is done to that is done to ours too.
  */
 static long reserve_aligned(uint64_t len, uint64_t align)
 {
