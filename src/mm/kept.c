@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Mappings that stay tracked because pages of theirs are away. A table of ranges in the order of addresses; it may say
- * more than there is (a mapping that has gone in part), never less. mm->lock held, but where said otherwise.
+ * Mappings that stay tracked because pages of theirs are away. A table of ranges in the order of addresses. It must not
+ * say more than is tracked: a page that goes out where nothing is would be touched unseen; nor less than pages are away
+ * from, or their tracking ends. mm->lock held, but where said otherwise.
  */
 #include "mm/mm.h"
 

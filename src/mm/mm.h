@@ -479,6 +479,8 @@ void stranded_gone(struct mm *mm, uint64_t start, uint64_t end);
 void stranded_follow(struct mm *mm, uint64_t start, uint64_t end, uint64_t to);
 /* The page that is away and belongs to addr, also where a fork keeps the books from saying so; or NULL. */
 struct page *away_at(struct mm *mm, uint64_t addr);
+/* The same by the first nr notes only: as it was when a child began. */
+struct page *away_as_of(struct mm *mm, uint64_t addr, uint32_t nr);
 /* Is anything away from *start on? The first is then its new value. */
 bool away_next(struct mm *mm, uint64_t *start, uint64_t end);
 static inline bool away_in(struct mm *mm, uint64_t start, uint64_t end)

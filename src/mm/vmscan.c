@@ -68,12 +68,6 @@ static uint64_t node_used(const struct mm *mm, uint32_t node, uint64_t used)
 
 /* ---- from the cache to a far node ---- */
 
-static int charge_far(struct mm *mm, int node)
-{
-	node_charge(mm->nodes, node, 1);
-	return node;
-}
-
 /* The oldest of a list, locked, on their way to a far node. mm->lock held. */
 static void take_oldest(struct mm *mm, struct page_list *list, uint32_t nr, int to)
 {
@@ -84,7 +78,7 @@ static void take_oldest(struct mm *mm, struct page_list *list, uint32_t nr, int 
 	f->nr = 0;
 	f->to_far = true;
 	while (f->nr < nr && (page = page_by_id(&mm->pt, list->head))) {
-		bool cached = page->flags & PG_AWAY && !node_far(mm->nodes, page->node);
+		bool cached = is_cached(mm, page);
 
 		if (f->nr && (page->node != f->source || cached != f->cached))
 			break;
@@ -97,7 +91,8 @@ static void take_oldest(struct mm *mm, struct page_list *list, uint32_t nr, int 
 		f->home[f->nr] = page->home;
 		f->new_home[f->nr] = 0;
 		f->err[f->nr] = 0;
-		f->dest[f->nr++] = (uint8_t)charge_far(mm, to);
+		f->dest[f->nr++] = (uint8_t)to;
+		node_charge(mm->nodes, to, 1); /* of a far node: it always has room in the books */
 	}
 }
 
