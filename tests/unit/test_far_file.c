@@ -216,7 +216,7 @@ static void a_limit_is_kept(void **state)
 
 	(void)state;
 	open_store(&w, 1000, home_dir, 512 * FAR_PAGE);
-	for (uint32_t i = 0; i < STEPS / 4; i++)
+	for (uint32_t i = 0; i < STEPS; i++)
 		assert_true(random_step(&w, 0));
 	assert_true(w.full > 0);
 	assert_int_equal(wrong_pages(&w), 0);
