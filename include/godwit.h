@@ -70,6 +70,11 @@ enum gw_start_flags {
 	GW_OWN_FORKS = 1 << 1,	/* libc is not told of the engine's part in fork(): see gw_hold() */
 	/* mbind() takes MPOL_MF_LAZY (8) with MPOL_MF_MOVE or MPOL_MF_MOVE_ALL, which Linux refuses: see GW_MIGRATE_LAZY */
 	GW_MBIND_LAZY = 1 << 2,
+	/*
+	 * Idle CPUs may sleep also while pages come back from far nodes. Without it they poll for as long as more than
+	 * 5000 touches a second bring one back (PM QoS, /dev/cpu_dma_latency), where the rights are.
+	 */
+	GW_CPUS_SLEEP = 1 << 3,
 };
 
 struct gw_options {

@@ -86,6 +86,14 @@ struct slow_thread {
 	uint8_t *pages;
 };
 
+/* The fault thread's. */
+struct awake {
+	int fd;				/* of the PM QoS request; -1: none */
+	bool refused;			/* no right to, or not wanted */
+	uint64_t since, touches;	/* when the spell began, and how many there were then */
+	uint64_t worth;			/* when there were many last */
+};
+
 struct gw_engine {
 	struct region region;
 	struct node_table nodes;
@@ -146,6 +154,12 @@ int faults_start(struct gw_engine *e);
 /* With the first node that waits for a device. */
 int slow_start(struct gw_engine *e);
 void faults_stop(struct gw_engine *e);
+
+/* ---- awake.c ---- */
+
+/* So many touches of pages that are away there were until now. Now and then, also when there are none. */
+void awake_look(struct awake *a, uint64_t now, uint64_t touches);
+void awake_end(struct awake *a);
 
 /* ---- reclaimer.c ---- */
 

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 
-#define SPIN_NS 30000ULL
+#define SPIN_NS 50000ULL
 #define IDLE_MS 100
 #define MOST_URGENT (-20)
 #define SLOW_LOOK_NS 100000000ULL
@@ -22,12 +22,17 @@ static int faults_main(void *arg)
 	struct gw_engine *e = arg;
 	struct mm *mm = &e->mm;
 	struct pollfd fd = { .fd = mm->mmu->ops->event_fd(mm->mmu), .events = POLLIN };
-	uint64_t last = 0;
+	struct awake awake = { .fd = -1, .refused = e->opt.flags & GW_CPUS_SLEEP };
+	uint64_t last = 0, now;
 
 	/* it stands in for the kernel's fault handler, which waits for nobody; where that is not permitted it does */
 	sys3(SYS_setpriority, 0 /* PRIO_PROCESS */, 0, MOST_URGENT);
 	while (!__atomic_load_n(&e->faults_stop, __ATOMIC_ACQUIRE)) {
-		bool spin = clock_ns() - last < SPIN_NS;
+		bool spin;
+
+		now = clock_ns();
+		spin = now - last < SPIN_NS;
+		awake_look(&awake, now, mm->stats.faults_fetched);
 		/* while it spins one call tells whether there is something, and what */
 		if ((spin || sys3(SYS_poll, &fd, 1, IDLE_MS) > 0) && mm_drain_events(mm))
 			last = clock_ns();
@@ -36,6 +41,7 @@ static int faults_main(void *arg)
 		if (__atomic_load_n(&mm->heir, __ATOMIC_RELAXED) >= 0 && !e->heir_watched)
 			service_kick(e);
 	}
+	awake_end(&awake);
 	return 0;
 }
 

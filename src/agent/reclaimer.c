@@ -27,6 +27,7 @@ int reclaimer_start(struct gw_engine *e)
 		e->reclaimer.stack = region_alloc(&e->region, THREAD_STACK);
 	if (!e->reclaimer.stack)
 		return -ENOMEM;
+	workingset_init(&e->mm);
 	e->reclaimer.fn = reclaimer_main;
 	e->reclaimer.arg = e;
 	e->reclaimer.name = "godwit-reclaim";

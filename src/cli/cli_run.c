@@ -43,10 +43,10 @@ static int set_environment(const struct cli_args *args, const char *engine, cons
 {
 	const struct cli_value *stall = args_value(args, OPT_MAX_STALL, 0);
 	/* room for them: engines write theirs here, for what is executed next */
-	char policy[GW_POLICY_SAVED + 1], group[GW_GROUP_SAVED + 1], flags[32];
+	char policy[GW_POLICY_SAVED + 1], group[GW_GROUP_SAVED + 1], flags[64];
 
-	snprintf(flags, sizeof(flags), "%s%s", args_has(args, OPT_NO_RECYCLE) ? "no-recycle " : "",
-		 args_has(args, OPT_MBIND_LAZY) ? "mbind-lazy" : "");
+	snprintf(flags, sizeof(flags), "%s%s%s", args_has(args, OPT_NO_RECYCLE) ? "no-recycle " : "",
+		 args_has(args, OPT_MBIND_LAZY) ? "mbind-lazy " : "", args_has(args, OPT_CPUS_SLEEP) ? "cpus-sleep" : "");
 	memset(policy, ' ', GW_POLICY_SAVED);
 	policy[GW_POLICY_SAVED] = '\0';
 	memset(group, ' ', GW_GROUP_SAVED);
@@ -134,6 +134,7 @@ static const struct cli_option options[] = {
 	{ OPT_MAX_STALL, 0, "max-stall", "US", "default bound of a stall in microseconds (50)", 1, 1000000 },
 	{ OPT_NO_RECYCLE, 0, "no-recycle", NULL, "never reuse a vacated page frame", 0, 0 },
 	{ OPT_MBIND_LAZY, 0, "mbind-lazy", NULL, "mbind() takes MPOL_MF_LAZY, which Linux refuses", 0, 0 },
+	{ OPT_CPUS_SLEEP, 0, "cpus-sleep", NULL, "idle CPUs may sleep while pages come back from far nodes", 0, 0 },
 	{ OPT_INLINE, 0, "inline", "WHEN", "answer NUMA calls that do not pass libc: auto, always, never", 0, 0 },
 	{ OPT_QUIET, 'q', "quiet", NULL, "say nothing that is no error", 0, 0 },
 	{ .name = NULL },

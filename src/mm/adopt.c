@@ -22,7 +22,7 @@ struct page *page_enter(struct mm *mm, uint64_t addr, int node, uint16_t flags)
 	BUG_ON(page->flags & PG_PRESENT || page->refs);
 	page->refs = 1;
 	page->err = 0;
-	page->want = 0;
+	page->want = page->age = page->level = 0;
 	page->flags = flags | PG_PRESENT;
 	if (node == NODE_BY_POLICY)
 		node = place_page(mm, addr, page_nr(page), NULL, HOST_UNKNOWN);

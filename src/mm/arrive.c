@@ -79,7 +79,7 @@ static void count_arrival(struct mm *mm, const struct page *page, int node)
 }
 
 /* It is at its address; the books follow, if they may. */
-static void arrived(struct mm *mm, struct page *page, int node, bool moved)
+static void arrived(struct mm *mm, struct page *page, int node, bool moved, bool touched)
 {
 	uint32_t home = page->home;
 	int from = page->node;
@@ -87,7 +87,10 @@ static void arrived(struct mm *mm, struct page *page, int node, bool moved)
 	count_arrival(mm, page, node);
 	if (mm->forking)
 		return;
-	reclaim_seen(mm, page);
+	if (!is_cached(mm, page))
+		workingset_refault(mm, page, touched);
+	else if (!(page->flags & PG_LAZY))
+		workingset_activation(page);
 	page_arrived(mm, page, node);
 	if (!(page->flags & PG_LOCKED)) /* else who has it locked drops it */
 		away_release(mm, from, home, !moved);
@@ -102,7 +105,7 @@ static void bring(struct mm *mm, struct page *page, const struct mmu_event *ev, 
 	if (away_arrive(mm, page, ev->addr, node, what, &moved))
 		mm->mmu->ops->wake(mm->mmu, ev->addr, PAGE_SIZE_);
 	else
-		arrived(mm, page, node, moved);
+		arrived(mm, page, node, moved, true);
 }
 
 /* ---- what comes along ---- */
@@ -166,7 +169,7 @@ static void bring_run(struct mm *mm, const struct mmu_event *ev, uint32_t nr, co
 	}
 	mm->mmu->ops->wake(mm->mmu, ev->addr, good * PAGE_SIZE_);
 	for (uint32_t i = 0; i < good; i++)
-		arrived(mm, away_at(mm, ev->addr + i * PAGE_SIZE_), node, false);
+		arrived(mm, away_at(mm, ev->addr + i * PAGE_SIZE_), node, false, !i);
 	mm->stats.prefetched += good - 1;
 }
 
@@ -273,6 +276,7 @@ void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 		bring(mm, page, ev, (const void *)cache_slot(mm, page->home));
 		return;
 	}
+	reclaim_exchange(mm);
 	s.nr = mm->forking ? 1 : run_of(mm, page, ev->addr, 1 + ahead_of(mm, ev->addr), s.home);
 	s.home[0] = page->home;
 	if (far_slow(mm->far[s.node]) && !mm->forking && page->flags & PG_LRU && slow_push(mm, &s)) {

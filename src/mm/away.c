@@ -252,6 +252,8 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 		page->node = f->dest[i];
 		page->flags &= (uint16_t)~PG_LAZY;
 		node_uncharge(mm->nodes, f->source, 1);
+		if (f->cached)
+			workingset_eviction(mm, page);
 	} else if (!err) {
 		mm->stats.promoted += !f->cached;
 		node_uncharge(mm->nodes, f->dest[i], 1); /* it was charged when it was chosen */

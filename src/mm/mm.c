@@ -61,6 +61,7 @@ int mm_far_init(struct mm *mm)
 	mm->notes = region_alloc(mm->region, FORK_NOTES * sizeof(struct fork_note));
 	if (!mm->notes)
 		return -ENOMEM;
+	workingset_init(mm);
 	mm->kept = region_alloc(mm->region, sizeof(*mm->kept));
 	return mm->kept ? 0 : -ENOMEM;
 }

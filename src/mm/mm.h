@@ -202,6 +202,10 @@ struct cache {
 
 struct reclaim {
 	uint64_t evicted;	/* pages, ever */
+	uint64_t step;		/* of the stamps that say when */
+	uint64_t looked;	/* arrivals when memory was last looked at by the reader */
+	int64_t excess;		/* pages that were too many on .node then, less those that have left since */
+	int node;
 	uint64_t again;		/* clock_ns() */
 	bool over, full;	/* the limit is reached; the far nodes are */
 	bool told;		/* of the latter */
@@ -560,12 +564,17 @@ int unmap_head(struct mm *mm, struct page_list *list, const struct span *window)
 
 /* Has a node a limit, and a far node behind it? */
 bool reclaim_needed(const struct mm *mm);
+/* workingset.c: the nodes' limits are known; stored on a far node; back from there (brought along, if not touched), from the cache. */
+void workingset_init(struct mm *mm);
+void workingset_eviction(struct mm *mm, struct page *page);
+void workingset_refault(struct mm *mm, struct page *page, bool touched);
+void workingset_activation(struct page *page);
 /* Look, and reclaim as far as needed. On a thread of its own; returns milliseconds until the next look. */
 uint32_t reclaim_once(struct mm *mm);
 /* A little of it, by the reader while nobody asks for anything. False: there was nothing to do. */
 bool reclaim_step(struct mm *mm);
-/* A page that was away is touched. mm->lock held. */
-void reclaim_seen(struct mm *mm, struct page *page);
+/* Who has touched a page of a far node waits, and does not run: one leaves its place for it. mm->lock held. */
+void reclaim_exchange(struct mm *mm);
 /* At the limit who takes a page has another one leave. mm->lock held. */
 void reclaim_direct(struct mm *mm);
 

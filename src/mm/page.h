@@ -61,8 +61,8 @@ struct page {
 	uint8_t node;
 	uint8_t err;		/* why the last try failed (an errno), 0: none */
 	uint8_t want;		/* the node that move_pages() wants it on; or WANT_* */
-	uint8_t age;		/* rounds that it stays when it is its turn to leave */
-	uint8_t spare;		/* when it left, in AGE_STEPs of what has left */
+	uint8_t age;		/* rounds that it stays when it is its turn to leave; on a far node: when it left */
+	uint8_t level;		/* how often it was found in use: see workingset.c */
 };
 
 struct page_list {

@@ -21,7 +21,9 @@
 #define ROUNDS_MOST 4096U
 #define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
 #define ON_MOST 1024U		/* pages that go on to the next far node for one batch */
-#define STEP 2U			/* pages between two looks for somebody who waits */
+#define STEP 1U			/* pages between two looks for somebody who waits */
+#define SCAN_FEW 32U		/* pages looked at while somebody does */
+#define LOOK_EVERY 16U		/* pages that have come, between two looks how much memory there is */
 
 static bool has_limit(const struct mm *mm, uint32_t node)
 {
@@ -118,9 +120,6 @@ static uint32_t send(struct mm *mm, struct page_list *list, uint32_t nr, int to,
 			/* what was touched meanwhile, or is gone, says nothing of the far node */
 			*err = failed == -ENOENT || failed == -EAGAIN ? *err : failed;
 		} else {
-			page->age = 0;
-			page->spare = (uint8_t)(mm->reclaim.evicted / AGE_STEP);
-			mm->reclaim.evicted++;
 			mm->stats.moved[from][to]++;
 			mm->stats.by_reason[MR_DEMOTION]++;
 			mm->nodes->node[from].out++;
@@ -181,7 +180,7 @@ static bool may_leave(struct mm *mm, const struct page *page, int node)
 	       !page->age && !may_move(mm, page);
 }
 
-/* Neighbours that are as cold, and kept with it. mm->lock held. */
+/* Neighbours that came after one another, and are kept together: they are as cold. mm->lock held. */
 static uint32_t cluster(struct mm *mm, struct page *first, struct page **page)
 {
 	uint64_t addr = page_addr(&mm->pt, first), leaf_end = ALIGN_DOWN(addr, HUGE_SIZE_) + HUGE_SIZE_;
@@ -190,7 +189,7 @@ static uint32_t cluster(struct mm *mm, struct page *first, struct page **page)
 	leaf_end = kept_end(mm, addr, leaf_end);
 	for (uint64_t at = addr; n < CLUSTER && at < leaf_end; at += PAGE_SIZE_, n++) {
 		page[n] = first + n;
-		if (n && !may_leave(mm, page[n], first->node))
+		if (n && (page[n - 1]->next != page_id(&mm->pt, page[n]) || !may_leave(mm, page[n], first->node)))
 			break;
 	}
 	return n;
@@ -202,21 +201,19 @@ static void rotate(struct mm *mm, struct page *page)
 	lru_add(mm, page);
 }
 
-/* mm->lock held. Returns how many went. */
-static uint32_t unmap_cluster(struct mm *mm, struct page **page, uint32_t nr)
+/* mm->lock held. Returns how many went; *err: why none, -EAGAIN: an event is unread. */
+static uint32_t unmap_cluster(struct mm *mm, struct page *first, int *err)
 {
-	int err;
-	uint32_t went = cache_run(mm, page, nr, &err);
+	struct page *page[CLUSTER];
+	uint32_t went = cache_run(mm, page, cluster(mm, first, page), err);
 
-	if (went)
+	if (went || *err == -EAGAIN)
 		return went;
-	if (err == -EAGAIN) {
-		mm_drain_events_locked(mm);
-	} else if (err == -ENOENT) {
-		page_gone(mm, page[0]);
+	if (*err == -ENOENT) {
+		page_gone(mm, first);
 	} else { /* pinned, shared, or of a kind that does not move: not again soon */
-		page[0]->age = AGE_MOST;
-		rotate(mm, page[0]);
+		first->age = AGE_MOST;
+		rotate(mm, first);
 	}
 	return 0;
 }
@@ -236,49 +233,60 @@ static int keep_mapping(struct mm *mm, uint64_t addr)
 	return err ? err : window_keep(mm, addr);
 }
 
-/* The next that is cold, with its mapping tracked; NULL: none among so many. mm->lock held, let go and taken again. */
+/* The oldest that is cold; NULL: none among so many. mm->lock held. */
+static struct page *first_cold(struct mm *mm, int node, uint32_t *scan)
+{
+	struct page *page;
+
+	while (*scan && (page = page_by_id(&mm->pt, mm->lru[node].head))) {
+		--*scan;
+		if (page->flags & PG_HUGE) {
+			page_split(mm, page);
+		} else if (page->age || may_move(mm, page)) {
+			page->age -= page->age > 0;
+			rotate(mm, page);
+		} else {
+			return page;
+		}
+	}
+	return NULL;
+}
+
+/* The same, with its mapping tracked. mm->lock held, let go and taken again. */
 static struct page *next_cold(struct mm *mm, int node, uint32_t *scan)
 {
 	struct page *page;
 
-	while ((*scan)-- && (page = page_by_id(&mm->pt, mm->lru[node].head))) {
+	while ((page = first_cold(mm, node, scan))) {
 		uint64_t addr = page_addr(&mm->pt, page);
+		int err;
 
-		if (page->flags & PG_HUGE) {
-			page_split(mm, page);
-			continue;
-		}
-		if (page->age || may_move(mm, page)) {
-			page->age -= page->age > 0;
-			rotate(mm, page);
-			continue;
-		}
 		if (kept_overlaps(mm, addr, addr + PAGE_SIZE_))
 			return page;
 		lock_release(&mm->lock);
-		if (keep_mapping(mm, addr)) {
-			lock_acquire(&mm->lock);
-			page = page_find(&mm->pt, addr);
-			if (page && page->flags & PG_LRU && page->flags & PG_PRESENT) {
-				page->age = AGE_MOST;
-				rotate(mm, page);
-			}
-			continue;
-		}
+		err = keep_mapping(mm, addr);
 		lock_acquire(&mm->lock); /* look again whether it is still the first */
+		page = page_find(&mm->pt, addr);
+		if (err && page && page->flags & PG_LRU && page->flags & PG_PRESENT) {
+			page->age = AGE_MOST;
+			rotate(mm, page);
+		}
 	}
-	*scan = 0;
 	return NULL;
 }
 
 static uint32_t shrink_active(struct mm *mm, int node, uint32_t most)
 {
-	struct page *page[CLUSTER], *cold;
 	uint32_t scan = SCAN_MOST, went = 0;
+	struct page *cold;
+	int err;
 
 	lock_acquire(&mm->lock);
-	while (went < most && (cold = next_cold(mm, node, &scan)))
-		went += unmap_cluster(mm, page, cluster(mm, cold, page));
+	while (went < most && (cold = next_cold(mm, node, &scan))) {
+		went += unmap_cluster(mm, cold, &err);
+		if (err == -EAGAIN)
+			mm_drain_events_locked(mm);
+	}
 	lock_release(&mm->lock);
 	return went;
 }
@@ -340,34 +348,73 @@ static void node_reclaim(struct mm *mm, uint32_t node, uint64_t used)
 	lock_release(&mm->migrate);
 }
 
-/* The node that is beyond what it is to have, or -1. */
-static int node_over(struct mm *mm, uint64_t used)
+/* ---- while touches are answered, by who answers them ---- */
+
+static uint64_t arrivals(const struct mm *mm)
 {
+	return mm->stats.faults_fetched + mm->stats.prefetched + mm->stats.faults_filled;
+}
+
+/* How much too much there is; what is stale is about to be dropped. */
+static void look_again(struct mm *mm)
+{
+	struct reclaim *r = &mm->reclaim;
+	uint64_t used = memory_used(mm);
+	bool over = false;
+
+	r->looked = arrivals(mm);
+	r->excess = 0;
 	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
 		struct watermarks w;
+		int64_t excess;
 
 		if (!has_limit(mm, n))
 			continue;
 		watermarks_of(mm->nodes->node[n].spec.bytes / PAGE_SIZE_, &w);
-		mm->reclaim.over = node_used(mm, n, used) >= w.min;
-		if (node_used(mm, n, used) > w.high)
-			return (int)n;
+		excess = (int64_t)(node_used(mm, n, used) - w.high) - mm->cache.nr_stale;
+		over = over || node_used(mm, n, used) >= w.min;
+		if (excess > r->excess) {
+			r->excess = excess;
+			r->node = (int)n;
+		}
 	}
-	return -1;
+	r->over = over;
 }
 
 bool reclaim_step(struct mm *mm)
 {
+	struct reclaim *r = &mm->reclaim;
 	bool more = false;
-	int node;
 
-	if (!mm->cache.slots || !lock_try(&mm->migrate))
+	if (!mm->cache.slots || r->full || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) || !lock_try(&mm->migrate))
 		return false;
-	node = mm->reclaim.full || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) ? -1 : node_over(mm, memory_used(mm));
-	if (node >= 0)
-		more = shrink(mm, node, mm->nodes->node[node].spec.bytes / PAGE_SIZE_, STEP);
+	if (arrivals(mm) - r->looked >= LOOK_EVERY)
+		look_again(mm);
+	if (r->excess > 0) {
+		more = shrink(mm, r->node, mm->nodes->node[r->node].spec.bytes / PAGE_SIZE_, STEP);
+		r->excess -= more ? STEP : r->excess;
+	}
 	lock_release(&mm->migrate);
 	return more;
+}
+
+void reclaim_exchange(struct mm *mm)
+{
+	struct reclaim *r = &mm->reclaim;
+	uint32_t scan = SCAN_FEW;
+	struct page *cold;
+	uint64_t addr;
+	int err;
+
+	if (r->excess <= 0 || !mm->cache.slots || r->full || mm->forking || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) ||
+	    mm->languish.nr > 2 * cache_share(mm->nodes->node[r->node].spec.bytes / PAGE_SIZE_) ||
+	    !lock_try(&mm->migrate)) /* who has it may have seen the page where it is, and not entered it yet */
+		return;
+	cold = first_cold(mm, r->node, &scan);
+	addr = cold ? page_addr(&mm->pt, cold) : 0;
+	if (cold && kept_overlaps(mm, addr, addr + PAGE_SIZE_))
+		unmap_cluster(mm, cold, &err);
+	lock_release(&mm->migrate);
 }
 
 uint32_t reclaim_once(struct mm *mm)
@@ -388,19 +435,6 @@ uint32_t reclaim_once(struct mm *mm)
 }
 
 /* ---- on a touch; mm->lock held ---- */
-
-void reclaim_seen(struct mm *mm, struct page *page)
-{
-	uint64_t distance;
-
-	if (!node_far(mm->nodes, page->node)) {
-		page->age = page->flags & PG_LAZY ? 0 : age_in_use(page->age);
-		return;
-	}
-	distance = (uint8_t)((uint8_t)(mm->reclaim.evicted / AGE_STEP) - page->spare) * AGE_STEP;
-	page->age = age_refault(distance, mm->pt.present);
-	mm->stats.refaults += page->age > 0;
-}
 
 void reclaim_direct(struct mm *mm)
 {
@@ -426,8 +460,7 @@ void reclaim_direct(struct mm *mm)
 		page->flags &= (uint16_t)~PG_LAZY;
 		page->node = (uint8_t)to;
 		page->home = home;
-		page->age = 0;
-		page->spare = (uint8_t)(mm->reclaim.evicted++ / AGE_STEP);
+		workingset_eviction(mm, page);
 		lru_add(mm, page);
 		cache_give(mm, slot, true);
 		mm->stats.demoted++;

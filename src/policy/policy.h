@@ -90,7 +90,7 @@ void mpol_text(const struct mempolicy *pol, char *buf, size_t len);
 /* ---- reclaim.c ---- */
 
 #define AGE_MOST 15U
-#define AGE_STEP 1024U
+#define LEVEL_MOST 6U
 
 /* Pages in use: beyond low reclaim begins, at high it ends, at min who takes more pays for it. */
 struct watermarks {
@@ -100,8 +100,12 @@ struct watermarks {
 void watermarks_of(uint64_t limit, struct watermarks *w);
 /* Until the next look. */
 uint32_t reclaim_wait_ms(const struct watermarks *w, uint64_t used);
-uint8_t age_in_use(uint8_t age);
-uint8_t age_refault(uint64_t distance, uint64_t resident);
+/* A page's level when it was found in use, when it was not, and the rounds that it then stays. */
+uint8_t level_up(uint8_t level);
+uint8_t level_down(uint8_t level);
+uint8_t level_rounds(uint8_t level);
+/* So many leave while a stamp of eight bits goes on by one. */
+uint64_t stamp_step(uint64_t limit);
 /* How many pages of a node are to be in the migration cache, where they prove whether they are in use. */
 uint64_t cache_share(uint64_t limit);
 

@@ -4,7 +4,7 @@
  *
  * GODWIT_NODES     node specifications, ';' between them; without it nothing happens
  * GODWIT_STALL_US  bound of the window
- * GODWIT_FLAGS     no-recycle, mbind-lazy
+ * GODWIT_FLAGS     no-recycle, mbind-lazy, cpus-sleep
  * GODWIT_POLICY    the memory policy of the thread that became this program, see gw_policy_save()
  * GODWIT_GROUP     the group of the process that made this one, see gw_group_inherit()
  * GODWIT_QUIET     say nothing when the engine cannot start
@@ -95,7 +95,8 @@ static void start(void)
 		return;
 	opt.stall_us_max = stall ? (uint32_t)strtoul(stall, NULL, 10) : 0;
 	opt.flags = (flags && strstr(flags, "no-recycle") ? GW_NO_RECYCLE : 0) |
-		    (flags && strstr(flags, "mbind-lazy") ? GW_MBIND_LAZY : 0);
+		    (flags && strstr(flags, "mbind-lazy") ? GW_MBIND_LAZY : 0) |
+		    (flags && strstr(flags, "cpus-sleep") ? GW_CPUS_SLEEP : 0);
 	err = gw_start(&e, &opt);
 	if (err) {
 		say("cannot start the engine", err);
