@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where the time of a touch of a compressed page goes, step by step: one thread touches pages one at a time, another
- * answers as the fault thread does, and both note the time. Medians, in the two ways that the answerer can wait.
+ * answers as the fault thread does, and both note the time. Medians, in the two ways that the answerer can wait, with
+ * CPUs that sleep when they are idle and with such as are kept from it.
  */
 #define _GNU_SOURCE 1
 #include "far/far.h"
 #include "mmu/mmu.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -14,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define PAGES 20000U
 #define REGION_LEN (256UL << 20)
@@ -109,7 +112,7 @@ static void run(struct bench *b, const char *what)
 		b->went_on[i] = clock_ns();
 	}
 	pthread_join(thread, NULL);
-	printf("%-34s %6.2f %6.2f %6.2f %6.2f %6.2f   %6.2f %7.2f %7.2f\n", what, spent(b, -1, TOLD, 500),
+	printf("%-36s %6.2f %6.2f %6.2f %6.2f %6.2f   %6.2f %7.2f %7.2f\n", what, spent(b, -1, TOLD, 500),
 	       spent(b, TOLD, READ, 500), spent(b, READ, FETCHED, 500), spent(b, FETCHED, COPIED, 500),
 	       spent(b, COPIED, NR_STEPS, 500), spent(b, -1, NR_STEPS, 500), spent(b, -1, NR_STEPS, 900),
 	       spent(b, -1, NR_STEPS, 990));
@@ -136,6 +139,30 @@ static void fill(struct bench *b)
 	}
 }
 
+/* Both ways. */
+static void run_both(struct bench *b, const char *where)
+{
+	char what[64];
+
+	for (int spin = 1; spin >= 0; spin--) {
+		b->spin = spin;
+		snprintf(what, sizeof(what), "%s, %s", spin ? "looks all the time" : "sleeps", where);
+		run(b, what);
+	}
+}
+
+static void run_awake(struct bench *b)
+{
+	int fd = open("/dev/cpu_dma_latency", O_WRONLY | O_CLOEXEC), us = 0;
+
+	if (fd < 0 || write(fd, &us, sizeof(us)) != (ssize_t)sizeof(us))
+		printf("not run: /dev/cpu_dma_latency cannot be written, so idle CPUs cannot be kept awake\n");
+	else
+		run_both(b, "CPUs stay awake");
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(void)
 {
 	static struct bench b;
@@ -152,16 +179,14 @@ int main(void)
 	fill(&b);
 	printf("# a touch of a page kept with LZ4, half compressible, in us (median of %u; all: also 90 and 99 %%)\n",
 	       PAGES);
-	printf("%-34s %6s %6s %6s %6s %6s   %6s %7s %7s\n", "", "told", "read", "fetch", "copy", "goes on", "all",
+	printf("%-36s %6s %6s %6s %6s %6s   %6s %7s %7s\n", "who answers", "told", "read", "fetch", "copy", "goes on", "all",
 	       "90 %", "99 %");
 	b.cpu = -1;
-	b.spin = true;
-	run(&b, "who answers looks all the time");
-	b.spin = false;
-	run(&b, "who answers sleeps");
+	run_both(&b, "other CPU");
+	run_awake(&b);
 	b.cpu = 0;
 	pin(0);
-	run(&b, "... on the CPU of who touches");
+	run(&b, "sleeps, on the CPU of who touches");
 	b.mmu->ops->close(b.mmu);
 	return 0;
 }
