@@ -179,8 +179,8 @@ int main(void)
 	fill(&b);
 	printf("# a touch of a page kept with LZ4, half compressible, in us (median of %u; all: also 90 and 99 %%)\n",
 	       PAGES);
-	printf("%-36s %6s %6s %6s %6s %6s   %6s %7s %7s\n", "who answers", "told", "read", "fetch", "copy", "goes on", "all",
-	       "90 %", "99 %");
+	printf("%-36s %6s %6s %6s %6s %6s   %6s %7s %7s\n", "who answers", "told", "read", "fetch", "copy", "goes on",
+	       "all", "90 %", "99 %");
 	b.cpu = -1;
 	run_both(&b, "other CPU");
 	run_awake(&b);
