@@ -112,7 +112,7 @@ struct gw_engine {
 	struct slow_thread slow[SLOW_THREADS];
 	uint32_t faults_stop;		/* atomic */
 	struct thread reclaimer;
-	uint32_t reclaimer_stop;	/* a futex */
+	uint32_t reclaimer_stop;	/* atomic */
 	bool hurried;			/* service thread only */
 	uint32_t tick_ms;
 	uint64_t tick_due;

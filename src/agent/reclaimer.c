@@ -7,13 +7,16 @@
 static int reclaimer_main(void *arg)
 {
 	struct gw_engine *e = arg;
-	uint32_t *stop = &e->reclaimer_stop;
+	struct mm *mm = &e->mm;
 
-	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
-		uint32_t ms = reclaim_once(&e->mm);
+	throttle_begin(mm);
+	while (!__atomic_load_n(&e->reclaimer_stop, __ATOMIC_ACQUIRE)) {
+		uint32_t kick = __atomic_load_n(&mm->throttle.kick, __ATOMIC_ACQUIRE), ms = reclaim_once(mm);
 
-		futex_wait(stop, 0, ms * 1000000ULL);
+		throttle_serve(mm);
+		futex_wait(&mm->throttle.kick, kick, ms * 1000000ULL);
 	}
+	throttle_end(mm);
 	return 0;
 }
 
@@ -43,6 +46,7 @@ void reclaimer_stop(struct gw_engine *e)
 {
 	__atomic_store_n(&e->mm.reclaim.stop, true, __ATOMIC_RELAXED);
 	__atomic_store_n(&e->reclaimer_stop, 1, __ATOMIC_RELEASE);
-	futex_wake(&e->reclaimer_stop);
+	__atomic_add_fetch(&e->mm.throttle.kick, 1, __ATOMIC_RELEASE);
+	futex_wake(&e->mm.throttle.kick);
 	thread_join(&e->reclaimer);
 }

@@ -114,6 +114,7 @@ static const struct need {
 	MAY(move_pages),
 	MAY(migrate_pages),
 	MAY(mincore),
+	MAY(brk),
 	MAY(mlock2),
 	MAY(munlock),
 	MAY(process_vm_writev),

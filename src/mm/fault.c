@@ -63,6 +63,8 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 		away_fault(mm, away, ev);
 		return;
 	}
+	if (throttle_hold(mm, ev))
+		return;
 	if (ev->write && node_all_host(mm->nodes))
 		node = fill_node(mm, ev);
 	err = (ev->write ? mm->mmu->ops->fill_zero : mm->mmu->ops->map_zero)(mm->mmu, ev->addr);
@@ -86,6 +88,12 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	page = page_enter(mm, ev->addr, node, PG_FRESH);
 	if (page)
 		page_seen(mm, page, host_of_page(mm, ev->addr));
+}
+
+/* What was there when it was held may have changed in every way since. */
+void fault_again(struct mm *mm, const struct mmu_event *ev)
+{
+	on_fault(mm, ev);
 }
 
 /* A huge page in flight that is only partly meant is taken apart first. */

@@ -115,6 +115,8 @@ uint64_t kept_end(const struct mm *mm, uint64_t addr, uint64_t end)
 void kept_trim(struct mm *mm)
 {
 	window_close(mm); /* it would be taken for open where nothing is tracked any more */
+	if (__atomic_load_n(&mm->throttle.guards, __ATOMIC_RELAXED))
+		return; /* near a limit what is not touched yet is tracked all the same */
 	for (uint32_t i = 0; mm->kept && i < mm->kept->nr;) {
 		struct kept_range r;
 		uint32_t nr;

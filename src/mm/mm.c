@@ -201,5 +201,6 @@ int mm_fork_child(struct mm *mm, struct mmu *mmu)
 	mm->heir = -1;
 	mm->fetch.nr = 0;
 	mm->reclaim = (struct reclaim){ .evicted = mm->reclaim.evicted };
+	memset(&mm->throttle, 0, sizeof(mm->throttle)); /* who waits there is the parent's */
 	return away_inherit(mm);
 }

@@ -144,6 +144,8 @@ struct mm_stats {
 	uint64_t prefetched, prefetch_hits;	/* pages brought along, and those of them that were wanted */
 	uint64_t refaults;		/* of those promoted: so soon that they should have stayed */
 	uint64_t reclaims, stalls_reclaim;	/* runs of the reclaimer; pages demoted by who touched another */
+	uint64_t held, held_let_go;	/* first touches that waited for the reclaimer; of them, those in vain */
+	uint64_t held_ns, held_ns_max;
 	uint64_t events[MMU_EV_FORK + 1];
 	uint64_t moved[NODE_MAX][NODE_MAX];
 	uint64_t failed[ERRNO_MAX_];
@@ -210,6 +212,39 @@ struct reclaim {
 	bool over, full;	/* the limit is reached; the far nodes are */
 	bool told;		/* of the latter */
 	bool stop;		/* atomic */
+};
+
+/* First touches that wait for the reclaimer, and what is known of growth that nobody sees: throttle.c. */
+#define HELD_MOST 512U
+
+struct held {
+	struct mmu_event ev;
+	uint64_t since;			/* clock_ns() */
+	int node;			/* whose limit it waits for */
+};
+
+struct throttle {
+	/* protected by lock */
+	bool serving;			/* an answer is under way: it is not held again */
+	uint32_t first, nr;		/* .nr is read without it */
+	struct held held[HELD_MOST];
+	int64_t room[NODE_MAX];		/* pages that may come until the next reading */
+	uint32_t unread;		/* first touches since */
+	uint64_t open_until;		/* nothing could leave: nobody is held until then */
+	uint64_t heap_end, heap_looked;	/* as far as it is known; clock_ns() */
+	bool close;			/* by the last reading; read without it */
+	/* the reclaimer's */
+	uint64_t looked, look_ns;	/* clock_ns(); what it took */
+	uint64_t used, expected;	/* pages, then; and what of it the engine knew */
+	/* atomic */
+	uint64_t moved;			/* clock_ns() when something left last */
+	uint64_t open_ns;		/* for how long nobody was held the last time; 0: something has left since */
+	bool on;			/* there is a reclaimer that makes room */
+	bool guards;			/* a node is near its limit: what is mapped is tracked before it is touched */
+	uint64_t boost;			/* pages that may come unseen between two looks */
+	int64_t credit;			/* bytes that may be mapped until somebody has to wait for the next look */
+	uint32_t kick;			/* a futex: the reclaimer's */
+	uint32_t asked, answered;	/* looks; the latter a futex */
 };
 
 /* What the program did to its mappings while a fork had the books. */
@@ -326,6 +361,7 @@ struct mm {
 	struct cache cache;
 	struct page_list languish;	/* pages in it; protected by lock */
 	struct reclaim reclaim;
+	struct throttle throttle;
 	struct stream stream[STREAMS];	/* the reader's */
 	uint32_t next_stream;
 	struct slow slow;
@@ -578,6 +614,41 @@ void reclaim_exchange(struct mm *mm);
 /* At the limit who takes a page has another one leave. mm->lock held. */
 void reclaim_direct(struct mm *mm);
 
+/* Has it a limit that is kept? */
+bool node_limited(const struct mm *mm, uint32_t node);
+/* Pages that count against its limit now. */
+uint64_t node_in_use(struct mm *mm, uint32_t node);
+
+/* ---- throttle.c ---- */
+
+/* From here on there is a reclaimer; no longer: nobody waits for it. mm->lock not held. */
+void throttle_begin(struct mm *mm);
+void throttle_end(struct mm *mm);
+/* Is the first touch that an event tells of to wait? It is answered later then (fault_again). mm->lock held. */
+bool throttle_hold(struct mm *mm, const struct mmu_event *ev);
+/* By the reclaimer: something has left. */
+void throttle_progress(struct mm *mm);
+/* Answer those for whom there is room by now, or who have waited long enough. mm->lock not held. */
+void throttle_serve(struct mm *mm);
+/* How long who serves may sleep. */
+static inline int throttle_wait_ms(const struct mm *mm, int ms)
+{
+	return __atomic_load_n(&mm->throttle.nr, __ATOMIC_RELAXED) ||
+			       __atomic_load_n(&mm->throttle.close, __ATOMIC_RELAXED) ?
+		       1 :
+		       ms;
+}
+
+/* A little below the limit: by what comes unseen. */
+void throttle_marks(const struct mm *mm, uint32_t node, struct watermarks *w);
+/*
+ * By the reclaimer, as often as it likes: how much has come unseen; near a limit what is mapped is tracked. At most so
+ * many ms are to pass until the next time. migrate lock not held.
+ */
+uint32_t throttle_look(struct mm *mm);
+/* By a thread of the program that has mapped memory which nobody has touched yet: waits, not long, until it is tracked. */
+void throttle_mapped(struct mm *mm, uint64_t len);
+
 /* ---- host.c: nodes that are bound to the host's ---- */
 
 /* As the host's kernel understands it; false: not all nodes are bound, and it is to place pages as it likes. */
@@ -783,6 +854,8 @@ void discard_done(struct mm *mm, uint64_t start, uint64_t end);
 bool discarded_at(struct mm *mm, uint64_t start, uint64_t end);
 /* The books of [addr, end) go along to another address. mm->lock held. */
 void books_follow(struct mm *mm, uint64_t addr, uint64_t end, uint64_t to);
+/* Answer a first touch that was held. mm->lock held. */
+void fault_again(struct mm *mm, const struct mmu_event *ev);
 /* Read and answer what the kernel has to say. The reader thread, and a migration that is refused. */
 bool mm_drain_events(struct mm *mm);
 bool mm_drain_events_locked(struct mm *mm);

@@ -25,7 +25,7 @@
 #define SCAN_FEW 32U		/* pages looked at while somebody does */
 #define LOOK_EVERY 16U		/* pages that have come, between two looks how much memory there is */
 
-static bool has_limit(const struct mm *mm, uint32_t node)
+bool node_limited(const struct mm *mm, uint32_t node)
 {
 	return !node_far(mm->nodes, (int)node) && mm->nodes->node[node].spec.bytes &&
 	       node_behind(mm->nodes, (int)node) >= 0;
@@ -34,7 +34,7 @@ static bool has_limit(const struct mm *mm, uint32_t node)
 bool reclaim_needed(const struct mm *mm)
 {
 	for (uint32_t n = 0; n < mm->nodes->nr; n++)
-		if (has_limit(mm, n))
+		if (node_limited(mm, n))
 			return true;
 	return false;
 }
@@ -66,6 +66,11 @@ static uint64_t node_used(const struct mm *mm, uint32_t node, uint64_t used)
 		known += node_far(mm->nodes, (int)n) ? 0 : mm->nodes->node[n].pages;
 	return mm->nodes->node[node].pages + (node || used < known ? 0 : used - known) -
 	       (!node && used < known ? min_u64(known - used, mm->nodes->node[node].pages) : 0);
+}
+
+uint64_t node_in_use(struct mm *mm, uint32_t node)
+{
+	return node_used(mm, node, memory_used(mm));
 }
 
 /* ---- from the cache to a far node ---- */
@@ -167,7 +172,7 @@ static uint32_t shrink_cached(struct mm *mm, int node, uint32_t most)
 		far_is_full(mm);
 	else if (went)
 		mm->reclaim.full = false;
-	if (mm->cache.nr_stale >= STALE_MOST)
+	if (mm->cache.nr_stale >= (__atomic_load_n(&mm->throttle.nr, __ATOMIC_RELAXED) ? FAR_BATCH : STALE_MOST))
 		cache_drop_stale(mm);
 	return went + on;
 }
@@ -323,7 +328,7 @@ static void node_reclaim(struct mm *mm, uint32_t node, uint64_t used)
 	struct watermarks w;
 	bool more;
 
-	watermarks_of(limit, &w);
+	throttle_marks(mm, node, &w);
 	mm->reclaim.over = node_used(mm, node, used) >= w.min;
 	if (node_used(mm, node, used) <= w.low || (mm->reclaim.full && clock_ns() < mm->reclaim.again))
 		return;
@@ -339,6 +344,11 @@ static void node_reclaim(struct mm *mm, uint32_t node, uint64_t used)
 		batch_turn(mm);
 		more = shrink(mm, (int)node, limit, FAR_BATCH);
 		books_yield(mm);
+		if (more)
+			throttle_progress(mm);
+		throttle_serve(mm);
+		throttle_look(mm);
+		throttle_marks(mm, node, &w);
 		if (!more)
 			break;
 	}
@@ -368,9 +378,9 @@ static void look_again(struct mm *mm)
 		struct watermarks w;
 		int64_t excess;
 
-		if (!has_limit(mm, n))
+		if (!node_limited(mm, n))
 			continue;
-		watermarks_of(mm->nodes->node[n].spec.bytes / PAGE_SIZE_, &w);
+		throttle_marks(mm, n, &w);
 		excess = (int64_t)(node_used(mm, n, used) - w.high) - mm->cache.nr_stale;
 		over = over || node_used(mm, n, used) >= w.min;
 		if (excess > r->excess) {
@@ -419,16 +429,16 @@ void reclaim_exchange(struct mm *mm)
 
 uint32_t reclaim_once(struct mm *mm)
 {
+	uint32_t wait = throttle_look(mm);
 	uint64_t used = memory_used(mm);
-	uint32_t wait = UINT32_MAX;
 
 	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
 		struct watermarks w;
 
-		if (!has_limit(mm, n))
+		if (!node_limited(mm, n))
 			continue;
 		node_reclaim(mm, n, used);
-		watermarks_of(mm->nodes->node[n].spec.bytes / PAGE_SIZE_, &w);
+		throttle_marks(mm, n, &w);
 		wait = (uint32_t)min_u64(wait, reclaim_wait_ms(&w, node_used(mm, n, used)));
 	}
 	return wait;

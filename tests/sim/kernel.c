@@ -19,6 +19,7 @@
 #define OPEN_MAX_ 4U
 #define COMES_BACK 5000U /* calls; who touches what is away waits for memory as long as there is none */
 #define TEXT_MAX 8192U
+#define ANSWERS_BEYOND 33U /* READ_EVERY of mm/throttle.c, and the one that reads */
 
 /* ---- what may happen at a call ---- */
 
@@ -225,6 +226,7 @@ long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_munlock:
 		return mmu_sim_madvise(world->sim, (uint64_t)a, (uint64_t)b, MMU_SIM_UNLOCK);
 	case SYS_mbind:
+	case SYS_brk:
 	case SYS_access:
 		return 0;
 	case SYS_get_mempolicy:
@@ -397,6 +399,31 @@ static void k_close_child(struct mmu *m, int child)
 	OPS->close_child(SIM, child);
 }
 
+/* Is there a reason for which nobody is to wait for the reclaimer, or was there when this one was let go? */
+static bool lets_go(void)
+{
+	const struct mm *mm = &world->mm;
+	bool counted = world->let_go != mm->stats.held_let_go;
+
+	world->let_go = mm->stats.held_let_go;
+	return counted || !mm->throttle.on || mm->forking || mm->reclaim.full || sched_now() < mm->throttle.open_until;
+}
+
+/*
+ * Of so many first touches one is answered after what is used was read. Where the node was beyond its limit at each of
+ * them nobody looked.
+ */
+static void check_room(void)
+{
+	uint64_t limit = world->nodes.node[0].spec.bytes / PAGE_SIZE_;
+
+	if (!world->weather.growth || !limit || lets_go() || OPS->resident(SIM) <= limit)
+		world->beyond = 0;
+	else if (++world->beyond > ANSWERS_BEYOND)
+		fail("%u first touches were answered one after another while %lu pages are there, and %lu may be",
+		     world->beyond, OPS->resident(SIM), limit);
+}
+
 static int k_fill_zero(struct mmu *m, uint64_t addr)
 {
 	(void)m;
@@ -405,6 +432,7 @@ static int k_fill_zero(struct mmu *m, uint64_t addr)
 		return -ENOMEM;
 	if (stormy(world->weather.eagain))
 		return -EAGAIN;
+	check_room();
 	return (int)done("fill", addr, 0, OPS->fill_zero(SIM, addr));
 }
 

@@ -25,6 +25,7 @@
 #define LAST_STEPS 400000U /* that the end of a program may take */
 #define JOBS 2U
 #define LIST_MOST 24U
+#define HELD_LONGEST 300000000ULL /* ns */
 
 struct world *world;
 
@@ -83,12 +84,28 @@ static void heir_over(void)
 	mm->heir = -1;
 }
 
+/* Nobody is held for ever, whatever it is that he waits for. */
+static void serve(void)
+{
+	const struct throttle *t = &world->mm.throttle;
+	uint64_t now = sched_now();
+
+	throttle_serve(&world->mm);
+	if (t->nr && t->held[t->first].since + HELD_LONGEST < now)
+		fail("a first touch of %#lx is held, since %lu us ago", t->held[t->first].ev.addr,
+		     (now - t->held[t->first].since) / 1000);
+}
+
 static void reader_main(void *arg)
 {
 	(void)arg;
 	while (!stop) {
-		sched_wait(reader_wanted, NULL, "an event to read");
+		if (throttle_wait_ms(&world->mm, 0) && !mmu_sim_unread(world->sim))
+			sched_sleep(rnd_below(1000000));
+		else
+			sched_wait(reader_wanted, NULL, "an event to read");
 		mm_drain_events(&world->mm);
+		serve();
 		heir_over();
 		if (chance(300))
 			reclaim_step(&world->mm);
@@ -121,10 +138,13 @@ static bool reclaimer_over;
 static void reclaim_main(void *arg)
 {
 	(void)arg;
+	throttle_begin(&world->mm);
 	while (!world->ending) {
 		reclaim_once(&world->mm);
+		throttle_serve(&world->mm);
 		sched_sleep(rnd_below(200000));
 	}
+	throttle_end(&world->mm);
 	reclaimer_over = true;
 }
 
@@ -233,7 +253,7 @@ static void job_main(void *arg)
 {
 	struct job *j = arg;
 
-	while (!world->ending) {
+	while (!world->ending && !world->weather.growth) {
 		struct request rq = any_request(j);
 		int err;
 
@@ -315,18 +335,20 @@ static void weather_make(struct weather *w)
 	w->slow = chance(400);
 	w->bad_reads = sometimes(150, 20);
 	w->bad_writes = sometimes(200, 100);
+	if (chance(100))
+		*w = (struct weather){ .restless = w->restless, .eagain = w->eagain, .cut = w->cut, .growth = true };
 }
 
 static void nodes_make(void)
 {
-	uint32_t nr = 2 + rnd_below(3);
+	uint32_t nr = world->weather.growth ? 1 : 2 + rnd_below(3);
 
 	node_table_init(&world->nodes, &world->region);
 	for (uint32_t i = 0; i < nr; i++) {
 		struct node_spec spec = { .host = NODE_VIRTUAL, .distance = 10 };
 
-		if (!i && chance(400))
-			spec.bytes = (50 + rnd_below(300)) * PAGE_SIZE_;
+		if (!i && (world->weather.growth || chance(400)))
+			spec.bytes = (50 + rnd_below(world->weather.growth ? 100 : 300)) * PAGE_SIZE_;
 		if (i && chance(200))
 			spec.bytes = (1 + rnd_below(200)) * PAGE_SIZE_;
 		if (i && chance(100))
@@ -342,6 +364,7 @@ static void far_node_make(void)
 	struct far_spec store = { .kind = world->weather.slow && chance(700) ? FAR_FILE : FAR_ZRAM,
 				  .bytes = chance(400) ? (1 + rnd_below(200)) * PAGE_SIZE_ : 0 };
 
+	store.bytes = world->weather.growth ? 0 : store.bytes;
 	if (mm_far_init(&world->mm) || far_open(&world->mm.far[world->nodes.nr], &world->region, &store))
 		fail("no far node");
 	node_add(&world->nodes, &spec);
@@ -349,7 +372,7 @@ static void far_node_make(void)
 
 static void far_nodes_make(void)
 {
-	for (uint32_t i = rnd_below(5); i > 2; i--)
+	for (uint32_t i = world->weather.growth ? 3 : rnd_below(5); i > 2; i--)
 		far_node_make();
 	if (world->weather.lazy && mm_far_init(&world->mm))
 		fail("no lazy migration");
@@ -404,7 +427,7 @@ static void world_end(void)
 }
 
 struct totals {
-	uint64_t worlds, jobs, moved, refused, forks, steps, failed;
+	uint64_t worlds, jobs, moved, refused, forks, steps, failed, held, let_go;
 };
 
 static void world_run(uint64_t seed, const struct fault *f, struct totals *t)
@@ -429,6 +452,8 @@ static void world_run(uint64_t seed, const struct fault *f, struct totals *t)
 	t->forks += world->forks;
 	t->steps += sched_steps();
 	t->failed += world->failed_call != NULL;
+	t->held += world->mm.stats.held;
+	t->let_go += world->mm.stats.held_let_go;
 	if (opt.verbose)
 		printf("# seed %lu: %lu steps, %lu requests, %lu pages moved, %lu refused, %lu forks, %u calls%s%s\n",
 		       seed, sched_steps(), world->jobs, world->moved, world->refused, world->forks, world->calls,
@@ -480,9 +505,12 @@ static bool run_seeds(void)
 		sum.forks += t[i].forks;
 		sum.steps += t[i].steps;
 		sum.failed += t[i].failed;
+		sum.held += t[i].held;
+		sum.let_go += t[i].let_go;
 	}
 	printf("# %lu worlds of %lu right: %lu steps, %lu requests, %lu pages moved, %lu refusals, %lu forks\n",
 	       sum.worlds, opt.seeds, sum.steps, sum.jobs, sum.moved, sum.refused, sum.forks);
+	printf("# %lu first touches held, %lu of them in vain\n", sum.held, sum.let_go);
 	if (opt.faults)
 		printf("# a call was made to fail in %lu of them\n", sum.failed);
 	munmap(t, 4096);

@@ -87,6 +87,7 @@ struct weather {
 	bool fail_on;		/* and all after it */
 	bool huge;		/* THPs */
 	bool raw_forks, lazy, slow;
+	bool growth;		/* a node with a limit, and nothing that keeps pages from leaving it */
 	uint32_t bad_reads, bad_writes;	/* of a far node's store */
 };
 
@@ -103,6 +104,8 @@ struct world {
 	uint32_t calls;			/* that could have failed */
 	const char *failed_call;
 	uint64_t jobs, moved, refused, forks;
+	uint32_t beyond;		/* first touches answered while node 0 was beyond its limit */
+	uint64_t let_go;		/* held ones that were, by then */
 };
 
 extern struct world *world;
