@@ -417,6 +417,11 @@ void gw_discard(const void *addr, size_t len, int unmapped, uint64_t since);
 
 /* For since: asked just before that system call. 0: the engine knows of nothing that could go. */
 uint64_t gw_discard_time(void);
+/*
+ * Memory was mapped that nobody has touched yet, by a call that libgodwit.so does not see (it sees mmap(), brk() and
+ * sbrk() through libc). Near the limit of a node it waits, 50 ms at most, until first touches there are seen.
+ */
+void gw_mapped(size_t len);
 
 /*
  * ioctl(2) of a userfaultfd of the program's own: a range that the engine just tracks would be refused (EBUSY), and
@@ -485,6 +490,9 @@ struct gw_stats {
 	uint64_t stall_ns_max, stall_ns_p99, stall_ns_p999;	/* since the start */
 	uint64_t thp_stall_ns_max, thp_stall_ns_p99, thp_stall_ns_p999;
 	uint64_t forks;
+	uint64_t held;			/* first touches that waited for the reclaimer: the limit was reached */
+	uint64_t held_let_go;		/* of them, those for which it could not make room in time */
+	uint64_t held_ns, held_ns_max;	/* the time of all, and of the longest */
 	uint32_t recycling;		/* 1: vacated frames are reused, 0: dropped (see godwit(1), FRAMES) */
 	uint32_t stall_us_default;
 };

@@ -52,6 +52,14 @@ void gw_discard(const void *addr, size_t len, int unmapped, uint64_t since)
 		touch_collect(e);
 }
 
+void gw_mapped(size_t len)
+{
+	struct gw_engine *e = __atomic_load_n(&the_engine, __ATOMIC_ACQUIRE);
+
+	if (e && __atomic_load_n(&e->mm.throttle.on, __ATOMIC_RELAXED) && engine_self() == e)
+		throttle_mapped(&e->mm, len);
+}
+
 int gw_check(struct gw_check_result *res)
 {
 	struct mmu_probe probe;
@@ -418,6 +426,10 @@ int gw_stats(struct gw_engine *e, struct gw_stats *out)
 	out->prefetch_hits = m->prefetch_hits;
 	out->reclaims = m->reclaims;
 	out->stalls_reclaim = m->stalls_reclaim;
+	out->held = m->held;
+	out->held_let_go = m->held_let_go;
+	out->held_ns = m->held_ns;
+	out->held_ns_max = m->held_ns_max;
 	out->events_unmap = m->events[MMU_EV_UNMAP];
 	out->events_remove = m->events[MMU_EV_REMOVE];
 	out->events_remap = m->events[MMU_EV_REMAP];

@@ -31,6 +31,8 @@ static const struct counter counters[] = {
 	COUNTER(refaults, "pages that came back too soon"),
 	COUNTER(reclaims, "runs of the reclaimer"),
 	COUNTER(stalls_reclaim, "pages sent away by who touched another"),
+	COUNTER(held, "stalls on reclaim: first touches that waited for room"),
+	COUNTER(held_let_go, "of those let go without"),
 	COUNTER(events_unmap, "munmap events"),
 	COUNTER(events_remove, "madvise events"),
 	COUNTER(events_remap, "mremap events"),
@@ -53,6 +55,8 @@ static const struct counter windows[] = {
 	COUNTER(thp_stall_ns_max, "thp_stall_us_max"),
 	COUNTER(thp_stall_ns_p99, "thp_stall_us_p99"),
 	COUNTER(thp_stall_ns_p999, "thp_stall_us_p999"),
+	COUNTER(held_ns, "held_us"),
+	COUNTER(held_ns_max, "held_us_max"),
 };
 
 #define NR(array) (sizeof(array) / sizeof((array)[0]))

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -268,6 +269,12 @@ VISIBLE void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 	return (void *)kernel_result(ret);
 }
 
+/* Memory of its own that it may fill at once. */
+static bool takes_memory(int prot, int flags)
+{
+	return prot & PROT_WRITE && flags & MAP_ANONYMOUS && (flags & MAP_TYPE) == MAP_PRIVATE;
+}
+
 VISIBLE void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	uint64_t since = gw_discard_time();
@@ -275,11 +282,40 @@ VISIBLE void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t of
 
 	if (since && (ret >= 0 || ret <= -4096))
 		gw_discard((void *)ret, len, 1, since);
+	if ((ret >= 0 || ret <= -4096) && takes_memory(prot, flags))
+		gw_mapped(len);
 	return (void *)kernel_result(ret);
 }
 
 VISIBLE void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
 	__attribute__((alias("mmap")));
+
+VISIBLE int brk(void *end)
+{
+	static int (*next)(void *) __attribute__((section("gw_data"))) = NULL;
+	uint64_t from = (uint64_t)kernel_call(SYS_brk, (long[6]){ 0 });
+	int ret;
+
+	if (!next)
+		next = preload_next("brk");
+	ret = next(end);
+	if (!ret && (uint64_t)end > from)
+		gw_mapped((uint64_t)end - from);
+	return ret;
+}
+
+VISIBLE void *sbrk(intptr_t more)
+{
+	static void *(*next)(intptr_t) __attribute__((section("gw_data"))) = NULL;
+	void *ret;
+
+	if (!next)
+		next = preload_next("sbrk");
+	ret = next(more);
+	if (ret != (void *)-1 && more > 0)
+		gw_mapped((size_t)more);
+	return ret;
+}
 
 VISIBLE int munmap(void *addr, size_t len)
 {

@@ -10,6 +10,7 @@
  *   mremap                        a call across two mappings must not meet one that is tracked
  *   vmsplice, setsockopt          hand out references to pages: vacated frames are not reused then
  *   mmap, munmap, madvise         what is there next is new memory, and goes by its policy
+ *   mmap, brk, sbrk               ... and near a limit it is tracked before it is filled
  *   syscall, mbind and its kin    Linux's NUMA interface is the engine's: see numa.c
  *   sched_setaffinity, getcpu     which node a thread is on
  *   open, fopen, opendir, stat, access, readlink, realpath, chdir, glob ... (files.c, look.c)
