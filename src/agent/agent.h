@@ -23,6 +23,7 @@
 #define JOBS_MAX 24
 #define WATCH_MAX 40
 #define POST_MAX 8
+#define MOST_URGENT (-20)	/* a thread's priority, where that is permitted */
 #define STOCK_IDLE_NS 1000000000ULL	/* then free frames go back to the host */
 
 enum job_state { JOB_FREE, JOB_QUEUED, JOB_RUNNING, JOB_OVER };

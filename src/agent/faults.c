@@ -14,7 +14,6 @@
 
 #define SPIN_NS 50000ULL
 #define IDLE_MS 100
-#define MOST_URGENT (-20)
 #define SLOW_LOOK_NS 100000000ULL
 
 static int faults_main(void *arg)

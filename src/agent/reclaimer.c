@@ -9,6 +9,8 @@ static int reclaimer_main(void *arg)
 	struct gw_engine *e = arg;
 	struct mm *mm = &e->mm;
 
+	/* who takes memory waits for it, and what is taken unseen until it looks is beyond the limit */
+	sys3(SYS_setpriority, 0 /* PRIO_PROCESS */, 0, MOST_URGENT);
 	throttle_begin(mm);
 	while (!__atomic_load_n(&e->reclaimer_stop, __ATOMIC_ACQUIRE)) {
 		uint32_t kick = __atomic_load_n(&mm->throttle.kick, __ATOMIC_ACQUIRE), ms = reclaim_once(mm);
