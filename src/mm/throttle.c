@@ -306,20 +306,28 @@ static void unguard(struct mm *mm)
 }
 
 /* What has come since the last look, and the engine has neither filled nor brought back. */
-static void boost_note(struct mm *mm, uint64_t used)
+static int64_t unseen_since(struct mm *mm, uint64_t used)
 {
 	struct throttle *t = &mm->throttle;
-	uint64_t boost = t->boost,
-		 expected = mm->stats.faults_filled + mm->stats.promoted + mm->cache.nr_stale - mm->reclaim.evicted;
+	uint64_t expected = mm->stats.faults_filled + mm->stats.promoted + mm->stats.prefetched + mm->cache.nr_stale -
+			    mm->reclaim.evicted;
 	int64_t unseen = (int64_t)(used - t->used) - (int64_t)(expected - t->expected);
+
+	t->used = used;
+	t->expected = expected;
+	return unseen;
+}
+
+static void boost_note(struct mm *mm, int64_t unseen)
+{
+	struct throttle *t = &mm->throttle;
+	uint64_t boost = t->boost;
 
 	if (t->guards && unseen > (int64_t)max_u64(boost, NOISE))
 		boost = (uint64_t)unseen;
 	else
 		boost -= (boost + DECAY - 1) / DECAY;
 	__atomic_store_n(&t->boost, boost, __ATOMIC_RELAXED);
-	t->used = used;
-	t->expected = expected;
 }
 
 /* How near are the limits? The used pages of the first node that has one; ms: until one of them may be near. */
@@ -353,7 +361,7 @@ uint32_t throttle_look(struct mm *mm)
 	uint32_t asked = __atomic_load_n(&t->asked, __ATOMIC_ACQUIRE), ms;
 	uint64_t now = clock_ns(), used;
 	bool near, anybody = asked != t->answered;
-	int64_t credit;
+	int64_t credit, unseen;
 
 	if (!is_on(mm) || (!anybody && now - t->looked < max_u64(LOOK_LEAST_NS, t->look_ns * LOOK_SHARE)))
 		return 1;
@@ -365,9 +373,10 @@ uint32_t throttle_look(struct mm *mm)
 			room_read(mm);
 		lock_release(&mm->lock);
 	}
-	if (near && (anybody || !t->guards || used > t->used + NOISE || used + NOISE < t->used))
+	unseen = unseen_since(mm, used);
+	if (near && (anybody || !t->guards || unseen > NOISE))
 		guard_mappings(mm);
-	boost_note(mm, used);
+	boost_note(mm, unseen);
 	if (near)
 		__atomic_store_n(&t->guards, true, __ATOMIC_RELAXED);
 	else
