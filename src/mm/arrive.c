@@ -11,35 +11,40 @@
 
 #define FORK_LOOK_NS 50000ULL
 
-static bool room_at(struct mm *mm, int node)
+static bool room_at(struct mm *mm, int node, uint32_t nr)
 {
-	bool room = node_charge(mm->nodes, node, 1);
+	bool room = node_charge(mm->nodes, node, nr);
 
 	if (room)
-		node_uncharge(mm->nodes, node, 1);
+		node_uncharge(mm->nodes, node, nr);
 	return room;
 }
 
+/* Is it to move by the touch? No touch brings a page to a far node, whatever was asked for since. */
+static bool is_lazy(const struct mm *mm, const struct page *page)
+{
+	return page->flags & PG_LAZY && !(page->want < NODE_MAX && node_far(mm->nodes, page->want));
+}
+
 /*
- * Where a touched page comes to: from the cache to where it is wanted, the toucher's node if that was said, else back
- * to its own; from a far node to where policy has it.
+ * Where a touched page comes to: to where it is wanted, the toucher's node if that was said, where there is room; else
+ * from the cache back to its own, and from a far node to where policy has it.
  */
 static int away_node(struct mm *mm, const struct page *page, const struct mmu_event *ev)
 {
-	/* no touch brings a page to a far node, whatever was asked for since */
-	bool lazy = page->flags & PG_LAZY && !(page->want < NODE_MAX && node_far(mm->nodes, page->want));
+	bool lazy = is_lazy(mm, page), cached = is_cached(mm, page);
 	struct toucher who;
 
 	if (mm->forking)
-		return is_cached(mm, page) ? page->node : 0;
-	if (lazy && page->want < NODE_MAX)
-		return room_at(mm, page->want) || node_far(mm->nodes, page->node) ? page->want : page->node;
-	if (is_cached(mm, page) && !lazy)
+		return cached ? page->node : 0;
+	if (lazy && page->want < NODE_MAX && room_at(mm, page->want, 1))
+		return page->want;
+	if (cached && (!lazy || page->want < NODE_MAX))
 		return page->node;
 	who = toucher_of(mm, ev->tid, ev->tid && nodes_direct(mm->nodes) != 1 ? thread_cpu(ev->tid) : -1);
-	if (lazy && !node_far(mm->nodes, page->node))
-		return room_at(mm, who.local) ? who.local : page->node;
-	return place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
+	if (lazy && page->want == WANT_TOUCHER && room_at(mm, who.local, 1))
+		return who.local;
+	return cached ? page->node : place_page(mm, ev->addr, 1, &who, HOST_UNKNOWN);
 }
 
 /*
@@ -74,7 +79,7 @@ static void count_arrival(struct mm *mm, const struct page *page, int node)
 		mm->stats.promoted++;
 	else if (!(page->flags & PG_LAZY))
 		mm->stats.rescued++;
-	else if (node != page->node)
+	if (page->flags & PG_LAZY && node != page->node && (page->want == node || page->want == WANT_TOUCHER))
 		mm->stats.lazy_moved++;
 }
 
@@ -128,6 +133,15 @@ static uint32_t ahead_of(struct mm *mm, uint64_t addr)
 	return 0;
 }
 
+/* What waits to be moved by a touch comes along with what is wanted on the same node. */
+static bool goes_along(const struct page *first, const struct page *page)
+{
+	uint16_t differs = first->flags ^ page->flags;
+
+	return !(page->flags & (PG_LOCKED | PG_ISOLATED)) && page->node == first->node && !(differs & PG_LAZY) &&
+	       (!(page->flags & PG_LAZY) || page->want == first->want);
+}
+
 /* The page and those behind it that are away at the same place. */
 static uint32_t run_of(struct mm *mm, struct page *first, uint64_t addr, uint32_t most, uint32_t *home)
 {
@@ -137,7 +151,7 @@ static uint32_t run_of(struct mm *mm, struct page *first, uint64_t addr, uint32_
 	for (; n < most; n++) {
 		struct page *page = away_at(mm, addr + n * PAGE_SIZE_);
 
-		if (!page || page->flags & (PG_LOCKED | PG_LAZY | PG_ISOLATED) || page->node != first->node)
+		if (!page || !goes_along(first, page))
 			break;
 		home[n] = page->home;
 	}
@@ -161,6 +175,8 @@ static void bring_run(struct mm *mm, const struct mmu_event *ev, uint32_t nr, co
 	}
 	node = away_node(mm, page, ev);
 	host_near(mm, node);
+	if (good > 1 && !mm->forking && page->flags & PG_LAZY && !room_at(mm, node, good))
+		good = 1; /* no more than the node may have: the others when they are touched */
 	if (good < 2 || mm->forking || mm->mmu->ops->fill(mm->mmu, ev->addr, (uint64_t)what, good * PAGE_SIZE_)) {
 		bring(mm, page, ev, what);
 		if (good > 1) /* some may be there all the same */

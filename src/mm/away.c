@@ -250,7 +250,6 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i)
 		mm->stats.demoted += f->cached;
 		page->home = f->new_home[i];
 		page->node = f->dest[i];
-		page->flags &= (uint16_t)~PG_LAZY;
 		node_uncharge(mm->nodes, f->source, 1);
 		if (f->cached)
 			workingset_eviction(mm, page);

@@ -387,6 +387,7 @@ static void fetch_result(struct mm *mm, struct pass *pass, struct fetch *f, uint
 		page_refused(mm, page, err, &pass->later, pass->rq);
 		return;
 	}
+	page->flags &= (uint16_t)~PG_LAZY; /* it is where it was asked to be */
 	page->err = page->want = 0;
 	pass->rq->progress->moved++;
 	pass->rq->progress->done++;

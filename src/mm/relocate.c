@@ -21,6 +21,10 @@ static int new_page_relative(struct mm *mm, struct page *page, void *private)
 
 	if (to < 0 || (to == page->node && !r->lazy))
 		return -ESTALE; /* it moved elsewhere meanwhile: another request's doing, or a touch's */
+	if (r->lazy == LAZY_BACK && page->flags & PG_AWAY && node_far(mm->nodes, page->node)) {
+		page->flags &= (uint16_t)~PG_LAZY; /* it stays, and comes to where policy has it */
+		return -ESTALE;
+	}
 	if (r->lazy == LAZY_BACK || r->lazy == LAZY_TOUCHER)
 		to = page->node;
 	if (r->lazy) { /* what is charged for it is given back, until it is touched */

@@ -467,7 +467,6 @@ void reclaim_direct(struct mm *mm)
 		mm->pt.cached--;
 		node_uncharge(mm->nodes, from, 1);
 		node_charge_force(mm->nodes, to, 1);
-		page->flags &= (uint16_t)~PG_LAZY;
 		page->node = (uint8_t)to;
 		page->home = home;
 		workingset_eviction(mm, page);
