@@ -159,8 +159,9 @@ const struct cli_command cli_detach = {
 	.name = "detach",
 	.usage = "[-q] PID",
 	.summary = "take the engine out of a process that was attached to",
-	.text = "Migrations under way end early; pages stay where they are. Afterwards nothing of\n"
-		"the engine is left: no thread, no descriptor, no mapping.",
+	.text = "Migrations under way end early; pages on far nodes come back, the others stay where\n"
+		"they are. Afterwards nothing of the engine is left: no thread, no descriptor, no\n"
+		"mapping.",
 	.options = detach_options,
 	.min = 1,
 	.max = 1,
