@@ -224,7 +224,10 @@ static int op_fill(struct mmu *m, uint64_t slot, uint64_t src, uint64_t len)
 	for (uint64_t at = 0; at < len && !err; at += MMU_PAGE) {
 		struct page *from = sim_page_at(s, src + at);
 
-		err = from && from->frame ? install_asleep(s, slot + at, from->frame) : -EFAULT;
+		/* the page of zeroes is read as any other */
+		err = from && (from->frame || from->flags & P_ZERO) ? 0 : -EFAULT;
+		if (!err)
+			err = install_asleep(s, slot + at, from->frame);
 	}
 	return err;
 }
