@@ -226,6 +226,12 @@ enum gw_migrate_flags {
 	GW_MIGRATE_LAZY = 1 << 5,
 	GW_MIGRATE_NEXT_TOUCH = 1 << 6,
 	GW_MIGRATE_LAZY_CANCEL = 1 << 7,
+	/*
+	 * A page that finds no room where it is to go (ENOMEM) is stored on the nearest far node behind its own
+	 * instead, and its next touch brings it to the node wanted, if that has room by then, else to where policy has
+	 * it. Not with the three before. -ENXIO: there is no far node. ENOSPC counts what none has room for either.
+	 */
+	GW_MIGRATE_FALLBACK_SWAP = 1 << 8,
 };
 
 struct gw_migrate_options {
@@ -260,6 +266,7 @@ struct gw_migrate_result {
 	uint64_t pages_gone;		/* unmapped or discarded by the program meanwhile */
 	uint64_t pages_huge;		/* of pages_moved, moved as THPs */
 	uint64_t pages_lazy;		/* unmapped: they move when they are touched */
+	uint64_t pages_fallback;	/* through a far node: they move when they are touched; dry run: would go so */
 	uint64_t failed[GW_ERRNO_MAX];	/* by errno */
 	uint64_t would_4k, would_huge, would_swapped;	/* dry run: what would move, by kind */
 	uint64_t unmanaged[GW_UNMANAGED_NR];
@@ -280,7 +287,8 @@ struct gw_migrate_result {
  * the i-th of to, modulo), as migrate_pages(2) does. Several passes; a page that is busy is tried
  * again. Returns the number of 4 KiB pages left behind (res says why) or -errno:
  * -EINVAL empty or unknown nodes, -ENOMEM no memory for the engine's books. A full node
- * is not an error of the call: its pages count under failed[ENOMEM].
+ * is not an error of the call: its pages count under failed[ENOMEM], or go through a far node
+ * (GW_MIGRATE_FALLBACK_SWAP).
  */
 long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
 		      const struct gw_migrate_options *opt, struct gw_migrate_result *res);
@@ -290,7 +298,8 @@ long gw_migrate_pages(struct gw_engine *e, gw_nodemask from, gw_nodemask to,
  * -ENOENT not present, -EFAULT not mapped or the zero page, -EBUSY pinned or shared since a fork,
  * -EACCES not managed (file, shared), or asked to move and read-only or opted out, -ENODEV no such node, -ENOMEM node
  * full.
- * nodes NULL: only ask. Returns 0, the number of pages not moved, or -errno.
+ * nodes NULL: only ask. Returns 0, the number of pages not moved, or -errno. With GW_MIGRATE_FALLBACK_SWAP the status
+ * of a page that waits on a far node is that node, and it counts as not moved.
  */
 long gw_move_pages(struct gw_engine *e, size_t count, void *const *pages, const int *nodes, int *status,
 		   const struct gw_migrate_options *opt);
@@ -474,6 +483,7 @@ struct gw_stats {
 	uint64_t pages_cached;		/* in the migration cache: unmapped, not copied */
 	uint64_t rescued;		/* pages there that were in use, and came back from it */
 	uint64_t lazy_moved;		/* pages that moved when they were touched */
+	uint64_t pages_fallback;	/* pages that went through a far node for want of room */
 	uint64_t prefetched, prefetch_hits;	/* pages brought along with another, and those that were wanted then */
 	uint64_t refaults;		/* pages promoted so soon that they should have stayed */
 	uint64_t reclaims;		/* runs of the reclaimer */

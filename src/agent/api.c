@@ -30,10 +30,20 @@ static int run_move(struct gw_job *job)
 
 static bool options_known(const struct gw_migrate_options *opt)
 {
-	uint32_t lazy = GW_MIGRATE_LAZY | GW_MIGRATE_NEXT_TOUCH | GW_MIGRATE_LAZY_CANCEL;
+	uint32_t ways = GW_MIGRATE_LAZY | GW_MIGRATE_NEXT_TOUCH | GW_MIGRATE_LAZY_CANCEL | GW_MIGRATE_FALLBACK_SWAP;
 
 	return !opt || (opt->size >= offsetof(struct gw_migrate_options, form) && opt->form <= GW_FORM_TRANSACTIONAL &&
-			__builtin_popcount(opt->flags & lazy) <= 1);
+			__builtin_popcount(opt->flags & ways) <= 1);
+}
+
+/* -ENXIO: there is nothing to fall back to. */
+static int options_error(struct gw_engine *e, const struct gw_migrate_options *opt)
+{
+	bool fallback = opt && opt->flags & GW_MIGRATE_FALLBACK_SWAP;
+
+	if (!options_known(opt))
+		return -EINVAL;
+	return fallback && nodes_direct(&e->nodes) == nodes_all(&e->nodes) ? -ENXIO : 0;
 }
 
 bool known_nodes(struct gw_engine *e, gw_nodemask mask)
@@ -45,9 +55,12 @@ int gw_job_migrate(struct gw_engine *e, gw_nodemask from, gw_nodemask to, const 
 		   void (*kick)(void *arg), void *arg, struct gw_job **out)
 {
 	struct gw_job *job;
+	int err = options_error(e, opt);
 
-	if (!known_nodes(e, from) || !known_nodes(e, to) || !options_known(opt))
+	if (!known_nodes(e, from) || !known_nodes(e, to))
 		return -EINVAL;
+	if (err)
+		return err;
 	job = job_take(e, opt);
 	if (!job)
 		return -EAGAIN;
@@ -64,9 +77,10 @@ int gw_job_move(struct gw_engine *e, size_t count, void *const *pages, const int
 		const struct gw_migrate_options *opt, void (*kick)(void *arg), void *arg, struct gw_job **out)
 {
 	struct gw_job *job;
+	int err = options_error(e, opt);
 
-	if (!options_known(opt))
-		return -EINVAL;
+	if (err)
+		return err;
 	job = job_take(e, opt);
 	if (!job)
 		return -EAGAIN;

@@ -421,6 +421,7 @@ int gw_stats(struct gw_engine *e, struct gw_stats *out)
 	out->pages_cached = e->mm.pt.cached;
 	out->rescued = m->rescued;
 	out->lazy_moved = m->lazy_moved;
+	out->pages_fallback = m->fallen;
 	out->refaults = m->refaults;
 	out->prefetched = m->prefetched;
 	out->prefetch_hits = m->prefetch_hits;

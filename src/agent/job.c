@@ -38,6 +38,7 @@ static void request_fill(struct gw_job *job, const struct gw_migrate_options *gi
 			opt.flags & GW_MIGRATE_NEXT_TOUCH  ? LAZY_TOUCHER :
 			opt.flags & GW_MIGRATE_LAZY_CANCEL ? LAZY_BACK :
 							     LAZY_NOT,
+		.fallback = opt.flags & GW_MIGRATE_FALLBACK_SWAP,
 		.cancel = &job->cancel,
 		.progress = &job->progress,
 	};
@@ -201,6 +202,7 @@ void job_result(const struct gw_job *job, struct gw_migrate_result *res)
 		.pages_gone = p->gone,
 		.pages_huge = p->huge,
 		.pages_lazy = p->lazy,
+		.pages_fallback = p->fallen,
 		.would_4k = p->would_small,
 		.would_huge = p->would_huge,
 		.would_swapped = p->would_swapped,

@@ -7,7 +7,8 @@
  *   EBUSY     pinned by a device or the kernel, by gw_pin(), shared since a fork,     yes
  *             or the area belongs to another userfaultfd
  *   ENOENT    it left its address meanwhile: nothing to move, no failure              no
- *   ENOMEM    the node is full, or no frames                                          no
+ *   ENOMEM    the node is full, or no frames: through a far node, if asked for         no
+ *   ENOSPC    so is the far node                                                      no
  *   ESTALE    it came to another node meanwhile: no failure                          no
  *   EACCES    opted out                                                               no
  *   EINVAL    the kernel refuses this kind of area, or it has just changed            yes
@@ -181,8 +182,9 @@ static void page_refused(struct mm *mm, struct page *page, int err, struct page_
 	} else if (again(err)) {
 		page->err = (uint8_t)-err;
 		list_add_tail(&mm->pt, later, page);
-	} else {
-		page_failed(mm, page, err, rq);
+	} else if (!fallback_take(mm, page, err, rq)) {
+		/* what may not go far either stays for the reason that it had before */
+		page_failed(mm, page, rq->falling && err == -EACCES ? -ENOMEM : err, rq);
 	}
 }
 
@@ -384,7 +386,13 @@ static void fetch_result(struct mm *mm, struct pass *pass, struct fetch *f, uint
 
 	if (err) {
 		node_uncharge(mm->nodes, f->dest[i], 1);
-		page_refused(mm, page, err, &pass->later, pass->rq);
+		page_refused(mm, page, fallback_refused(pass->rq, f->dest[i], err), &pass->later, pass->rq);
+		return;
+	}
+	if (f->to_far) /* else it was counted when it arrived */
+		count_way(mm, f->source, f->dest[i], 1);
+	if (pass->rq->falling) {
+		page_fallen(mm, page, pass->rq);
 		return;
 	}
 	page->flags &= (uint16_t)~PG_LAZY; /* it is where it was asked to be */
@@ -392,8 +400,6 @@ static void fetch_result(struct mm *mm, struct pass *pass, struct fetch *f, uint
 	pass->rq->progress->moved++;
 	pass->rq->progress->done++;
 	mm->stats.by_reason[pass->rq->reason]++;
-	if (f->to_far) /* else it was counted when it arrived */
-		count_way(mm, f->source, f->dest[i], 1);
 	putback_lru_page(mm, page);
 }
 
@@ -554,7 +560,7 @@ static void pace(struct request *rq)
 
 	if (!rq->rate)
 		return;
-	due = (uint64_t)((double)(rq->progress->moved * PAGE_SIZE_) * 1e9 / (double)rq->rate);
+	due = (uint64_t)((double)((rq->progress->moved + rq->progress->fallen) * PAGE_SIZE_) * 1e9 / (double)rq->rate);
 	while (due > now + 1000000 && !request_cancelled(rq)) {
 		sleep_ns(min_u64(due - now, 100000000));
 		now = clock_ns() - rq->started;

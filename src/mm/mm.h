@@ -143,6 +143,7 @@ struct mm_stats {
 	uint64_t rescued, lazy_moved;	/* pages in the cache that were touched: in use after all; moved by that */
 	uint64_t prefetched, prefetch_hits;	/* pages brought along, and those of them that were wanted */
 	uint64_t refaults;		/* of those promoted: so soon that they should have stayed */
+	uint64_t fallen;		/* pages that went through a far node for want of room */
 	uint64_t reclaims, stalls_reclaim;	/* runs of the reclaimer; pages demoted by who touched another */
 	uint64_t held, held_let_go;	/* first touches that waited for the reclaimer; of them, those in vain */
 	uint64_t held_ns, held_ns_max;
@@ -312,6 +313,7 @@ struct progress {
 	uint64_t failed[ERRNO_MAX_];
 	uint64_t batches, retries, passes, verify_errors;
 	uint64_t lazy;			/* unmapped: they move when they are touched */
+	uint64_t fallen;		/* on a far node: for want of room, they move when they are touched */
 	uint64_t would_small, would_huge, would_swapped;
 	uint64_t unmanaged[AREA_KINDS];
 	uint32_t batch_last, form_last;
@@ -398,6 +400,9 @@ struct request {
 	int form;			/* enum form, or -1 */
 	bool verify, unshare_all, keep_batch, dry_run;
 	uint32_t lazy;			/* enum lazy */
+	bool fallback, falling;		/* what finds no room goes through a far node; does so now */
+	uint64_t far_full;		/* far nodes that have no room for it either */
+	struct page_list full;		/* pages that found none */
 	bool private_only;		/* pages that others share are no failure: -EACCES */
 	uint32_t *cancel;		/* atomic */
 	struct progress *progress;
@@ -794,6 +799,19 @@ bool mm_knows_nothing(const struct mm *mm);	/* no page, no policy of a range: th
 bool mm_discard(struct mm *mm, const struct departure *d);
 long mm_remap(struct mm *mm, const long call[6]);
 int do_allow_nodes(struct mm *mm, uint64_t allowed, bool follow, struct request *rq);
+
+/* ---- fallback.c ---- */
+
+/* May a page on node that did not get where it was to go (err) go through a far node? */
+bool fallback_may(const struct mm *mm, const struct request *rq, int node, int err);
+/* The isolated page, whose .want says where it is to go, does so when the rest is done: true, or it stays. mm->lock held. */
+bool fallback_take(struct mm *mm, struct page *page, int err, struct request *rq);
+/* It is on the far node: count it, and put it back. mm->lock held. */
+void page_fallen(struct mm *mm, struct page *page, struct request *rq);
+/* A node did not take a page: what to make of err. */
+int fallback_refused(struct request *rq, int node, int err);
+/* Those that were taken go now. */
+void fallback_run(struct mm *mm, struct request *rq);
 
 /* ---- relocate.c, movepages.c ---- */
 

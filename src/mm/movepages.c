@@ -137,6 +137,7 @@ int do_move_pages(struct mm *mm, uint64_t count, void *const *pages, const int *
 		rq->progress->total = list.nr;
 		migrate_pages(mm, &list, new_page_wanted, NULL, rq);
 		migrate_rest(mm, &list, new_page_wanted, NULL, rq);
+		fallback_run(mm, rq);
 		migrate_over(mm);
 	}
 	for (uint64_t i = 0; nodes && i < count && !err; i++)

@@ -11,6 +11,7 @@
 /* Where the pages of each node go; -1: they stay. */
 struct relative {
 	int to[NODE_MAX];
+	bool remember;	/* the page says where it is to go */
 	uint32_t lazy;	/* enum lazy: to the toucher all of them may go, back only those that languish for it */
 };
 
@@ -31,6 +32,8 @@ static int new_page_relative(struct mm *mm, struct page *page, void *private)
 		node_charge_force(mm->nodes, to, page_nr(page));
 		return to;
 	}
+	if (r->remember)
+		page->want = (uint8_t)to;
 	return node_charge(mm->nodes, to, page_nr(page)) ? to : -ENOMEM;
 }
 
@@ -120,6 +123,7 @@ static bool isolate_some(struct mm *mm, struct isolate *iso)
 struct count {
 	const struct relative *relative;
 	struct progress *progress;
+	const struct request *rq;
 	uint64_t room[NODE_MAX];
 };
 
@@ -135,6 +139,11 @@ static void count_one(struct mm *mm, struct page *page, void *arg)
 	err = may_move(mm, page);
 	if (!err && c->room[to] < nr)
 		err = -ENOMEM;
+	if (!node_far(mm->nodes, to) && fallback_may(mm, c->rq, page->node, err)) {
+		c->progress->fallen += nr;
+		c->room[page->node] += c->room[page->node] == UINT64_MAX ? 0 : nr;
+		return;
+	}
 	if (err) {
 		c->progress->failed[-err] += nr;
 		c->progress->failed_pages += nr;
@@ -187,17 +196,17 @@ static void for_books(struct mm *mm, void (*fn)(struct mm *mm, struct page *page
 static void count_vanished(struct request *rq)
 {
 	struct progress *p = rq->progress;
-	uint64_t known = p->moved + p->lazy + p->failed_pages + p->gone;
+	uint64_t known = p->moved + p->lazy + p->fallen + p->failed_pages + p->gone;
 
 	if (!request_cancelled(rq) && known < p->total)
 		p->gone += p->total - known;
-	p->done = p->moved + p->lazy + p->failed_pages + p->gone;
+	p->done = p->moved + p->lazy + p->fallen + p->failed_pages + p->gone;
 }
 
 int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *rq)
 {
 	struct relative r;
-	struct count count = { .relative = &r, .progress = rq->progress };
+	struct count count = { .relative = &r, .progress = rq->progress, .rq = rq };
 	struct page_list list = { 0 }, rest = { 0 };
 	struct isolate iso = { .relative = &r, .list = &list, .progress = rq->progress, .tries = HELD_TRIES };
 	bool more = true;
@@ -205,6 +214,7 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 
 	nodes_relative(from, to, r.to);
 	r.lazy = rq->lazy;
+	r.remember = rq->fallback;
 	for (int n = 0; n < NODE_MAX && (r.lazy == LAZY_BACK || r.lazy == LAZY_TOUCHER); n++)
 		r.to[n] = from >> n & 1 ? n : -1;
 	request_begin(rq);
@@ -230,6 +240,7 @@ int do_migrate_pages(struct mm *mm, uint64_t from, uint64_t to, struct request *
 		list_splice(mm, &rest, &list);
 	}
 	migrate_rest(mm, &rest, new_page_relative, &r, rq);
+	fallback_run(mm, rq);
 	migrate_over(mm);
 	count_vanished(rq);
 	return 0;

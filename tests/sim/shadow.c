@@ -325,6 +325,8 @@ static void count_entry(struct census *c, const struct page *page)
 	c->away[page->node]++;
 	c->nr_away++;
 	c->nr_cached += !node_far(&world->nodes, page->node);
+	if (page->flags & PG_LAZY && page->want >= world->nodes.nr && page->want != WANT_TOUCHER)
+		fail("page %#lx waits for a touch, and for node %#x", page_addr(&world->mm.pt, page), page->want);
 	if (!content_of(page->node, page->home))
 		fail("a page is said to be away on node %u as %u, which is not kept there", page->node, page->home);
 }

@@ -207,6 +207,7 @@ static struct request any_request(struct job *j)
 		.progress = &j->progress,
 	};
 
+	rq.fallback = !rq.lazy && chance(400);
 	memset(&j->progress, 0, sizeof(j->progress));
 	j->cancel = 0;
 	return rq;
@@ -245,6 +246,7 @@ static int request_once(struct request *rq)
 	__atomic_sub_fetch(&world->mm.users, 1, __ATOMIC_SEQ_CST);
 	world->jobs++;
 	world->moved += rq->progress->moved;
+	world->fallen += rq->progress->fallen;
 	world->refused += rq->progress->failed_pages;
 	return err;
 }
@@ -427,7 +429,7 @@ static void world_end(void)
 }
 
 struct totals {
-	uint64_t worlds, jobs, moved, refused, forks, steps, failed, held, let_go;
+	uint64_t worlds, jobs, moved, fallen, refused, forks, steps, failed, held, let_go;
 };
 
 static void world_run(uint64_t seed, const struct fault *f, struct totals *t)
@@ -448,6 +450,7 @@ static void world_run(uint64_t seed, const struct fault *f, struct totals *t)
 	t->worlds++;
 	t->jobs += world->jobs;
 	t->moved += world->moved;
+	t->fallen += world->fallen;
 	t->refused += world->refused;
 	t->forks += world->forks;
 	t->steps += sched_steps();
@@ -501,6 +504,7 @@ static bool run_seeds(void)
 		sum.worlds += t[i].worlds;
 		sum.jobs += t[i].jobs;
 		sum.moved += t[i].moved;
+		sum.fallen += t[i].fallen;
 		sum.refused += t[i].refused;
 		sum.forks += t[i].forks;
 		sum.steps += t[i].steps;
@@ -508,8 +512,9 @@ static bool run_seeds(void)
 		sum.held += t[i].held;
 		sum.let_go += t[i].let_go;
 	}
-	printf("# %lu worlds of %lu right: %lu steps, %lu requests, %lu pages moved, %lu refusals, %lu forks\n",
-	       sum.worlds, opt.seeds, sum.steps, sum.jobs, sum.moved, sum.refused, sum.forks);
+	printf("# %lu worlds of %lu right: %lu steps, %lu requests, %lu pages moved, %lu through a far node, "
+	       "%lu refusals, %lu forks\n",
+	       sum.worlds, opt.seeds, sum.steps, sum.jobs, sum.moved, sum.fallen, sum.refused, sum.forks);
 	printf("# %lu first touches held, %lu of them in vain\n", sum.held, sum.let_go);
 	if (opt.faults)
 		printf("# a call was made to fail in %lu of them\n", sum.failed);

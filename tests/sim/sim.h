@@ -103,7 +103,7 @@ struct world {
 	uint64_t parts_used;		/* addresses handed out by region_part() */
 	uint32_t calls;			/* that could have failed */
 	const char *failed_call;
-	uint64_t jobs, moved, refused, forks;
+	uint64_t jobs, moved, fallen, refused, forks;
 	uint32_t beyond;		/* first touches answered while node 0 was beyond its limit */
 	uint64_t let_go;		/* held ones that were, by then */
 };
