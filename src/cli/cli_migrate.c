@@ -27,6 +27,22 @@ static int parse_form(const struct cli_args *args, uint32_t *form)
 	return say_error("migrate: --form '%s': expected auto, plain or transactional", value->text);
 }
 
+static int parse_fallback(const struct cli_args *args, struct gw_migrate_options *opt)
+{
+	const struct cli_value *value = args_value(args, OPT_FALLBACK, 0);
+	bool lazy = args_has(args, OPT_LAZY) || args_has(args, OPT_NEXT_TOUCH) || args_has(args, OPT_LAZY_CANCEL);
+
+	if (!value || strcmp(value->text, "none") == 0)
+		return 0;
+	if (strcmp(value->text, "swap") != 0)
+		return say_error("migrate: --fallback '%s': expected swap or none", value->text);
+	if (lazy)
+		return say_error("migrate: --fallback swap and --lazy, --next-touch or --lazy-cancel exclude each "
+				 "other: what is lazy takes no room before it is touched");
+	opt->flags |= GW_MIGRATE_FALLBACK_SWAP;
+	return 0;
+}
+
 static int parse_options(const struct cli_args *args, struct gw_migrate_options *opt)
 {
 	opt->size = sizeof(*opt);
@@ -38,6 +54,8 @@ static int parse_options(const struct cli_args *args, struct gw_migrate_options 
 		     (args_has(args, OPT_LAZY_CANCEL) ? GW_MIGRATE_LAZY_CANCEL : 0);
 	if (args_has(args, OPT_LAZY) + args_has(args, OPT_NEXT_TOUCH) + args_has(args, OPT_LAZY_CANCEL) > 1)
 		return say_error("migrate: --lazy, --next-touch and --lazy-cancel exclude each other");
+	if (parse_fallback(args, opt))
+		return CLI_FAILED;
 	opt->stall_us_max = (uint32_t)args_number(args, OPT_MAX_STALL, 0);
 	opt->batch = (uint32_t)args_number(args, OPT_BATCH, 0);
 	opt->rate = args_number(args, OPT_RATE, 0) * 1000000;
@@ -109,6 +127,7 @@ static const struct cli_option options[] = {
 	{ OPT_LAZY, 0, "lazy", NULL, "copy nothing now: each page moves when it is next touched", 0, 0 },
 	{ OPT_NEXT_TOUCH, 0, "next-touch", NULL, "the same, to the node of the CPU that touches it", 0, 0 },
 	{ OPT_LAZY_CANCEL, 0, "lazy-cancel", NULL, "pages of FROM that wait for that go back where they were", 0, 0 },
+	{ OPT_FALLBACK, 0, "fallback", "WHAT", "swap: what finds no room goes through a far node; none", 0, 0 },
 	{ OPT_BATCH, 0, "batch", "N", "at most that many pages a batch", 1, 512 },
 	{ OPT_FORM, 0, "form", "FORM", "auto, plain or transactional", 0, 0 },
 	{ OPT_QUIET, 'q', "quiet", NULL, "no progress and no summary: only the exit status", 0, 0 },

@@ -26,6 +26,7 @@ static const struct counter counters[] = {
 	COUNTER(pages_cached, "pages unmapped, in the migration cache"),
 	COUNTER(rescued, "of those touched: in use after all"),
 	COUNTER(lazy_moved, "pages moved when they were touched"),
+	COUNTER(pages_fallback, "pages through a far node for want of room"),
 	COUNTER(prefetched, "pages brought along with another"),
 	COUNTER(prefetch_hits, "of those wanted then"),
 	COUNTER(refaults, "pages that came back too soon"),

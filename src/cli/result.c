@@ -16,6 +16,7 @@ static const struct {
 } reasons[] = {
 	{ EBUSY, "pinned, shared since a fork (--break-cow copies), another request's, or its own userfaultfd's" },
 	{ ENOMEM, "the node is full, or the machine is out of memory" },
+	{ ENOSPC, "the far node is full" },
 	{ EINVAL, "in an area whose attributes do not allow it, as locked or read-only memory" },
 	{ EAGAIN, "the program kept changing its mappings: ask again" },
 	{ EACCES, "not managed: stack, file, shared or excluded memory" },
@@ -66,7 +67,7 @@ static double gb_per_s(const struct gw_migrate_result *res)
 
 uint64_t result_pages_left(const struct gw_migrate_result *res)
 {
-	uint64_t off = res->pages_moved + res->pages_lazy + res->pages_gone;
+	uint64_t off = res->pages_moved + res->pages_lazy + res->pages_fallback + res->pages_gone;
 	uint64_t rest = res->pages_total > off ? res->pages_total - off : 0;
 
 	/* A migration that ran to its end has looked at every page: only what it counted as failed is left. */
@@ -118,6 +119,9 @@ static void print_moved(const struct migration *m, const char *from, const char 
 	       (double)res->ns / 1e9, gb_per_s(res));
 	if (res->pages_lazy)
 		printf("%-12s %" PRIu64 " pages: each moves when it is next touched\n", "unmapped", res->pages_lazy);
+	if (res->pages_fallback)
+		printf("%-12s through a far node: %" PRIu64 " pages; each moves when it is next touched\n", "no room",
+		       res->pages_fallback);
 	if (res->pages_moved > res->pages_huge)
 		print_window("window", res->stall_ns_max, res->stall_ns_p99, res->stall_ns_p999);
 	if (res->pages_huge)
@@ -147,6 +151,8 @@ static void print_would(const struct gw_migrate_result *res, const char *from, c
 	printf("%-12s %" PRIu64 " small, %" PRIu64 " in %" PRIu64 " THPs, %" PRIu64 " swapped\n", "of them",
 	       res->would_4k, res->would_huge, res->would_huge * GW_PAGE_SIZE / GW_HUGE_SIZE,
 	       res->would_swapped);
+	if (res->pages_fallback)
+		printf("%-12s through a far node: %" PRIu64 " pages\n", "no room", res->pages_fallback);
 }
 
 void result_print(const struct migration *m)
@@ -179,6 +185,7 @@ static void json_pages(cJSON *object, const struct gw_migrate_result *res)
 	json_add_u64(object, "pages_failed", res->pages_failed);
 	json_add_u64(object, "pages_gone", res->pages_gone);
 	json_add_u64(object, "pages_lazy", res->pages_lazy);
+	json_add_u64(object, "pages_fallback", res->pages_fallback);
 	json_add_u64(object, "pages_huge", res->pages_huge);
 	json_add_u64(object, "pages_left", result_pages_left(res));
 	failed = json_add_object(object, "failed");

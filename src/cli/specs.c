@@ -45,8 +45,8 @@ static int check_device(const char *spec, const char *path)
 	if (fd >= 0)
 		close(fd);
 	else if (errno == EBUSY)
-		return say_error("node '%s': the block device %s is mounted, or in use otherwise: umount it first, or name "
-				 "a directory on it",
+		return say_error("node '%s': the block device %s is mounted, or in use otherwise: umount it first, or "
+				 "name a directory on it",
 				 spec, path);
 	else
 		return say_error("node '%s': %s: %s", spec, path, strerror(errno));
@@ -78,7 +78,8 @@ static int check_parent(const char *spec, const char *path)
 	if (!access(parent, W_OK | X_OK))
 		return 0;
 	if (errno == ENOENT)
-		return say_error("node '%s': there is no directory %s: make it (mkdir -p), or name another", spec, parent);
+		return say_error("node '%s': there is no directory %s: make it (mkdir -p), or name another", spec,
+				 parent);
 	return say_error("node '%s': %s: no file can be made there: %s", spec, parent, strerror(errno));
 }
 
@@ -98,8 +99,8 @@ static int check_path(const char *spec, const char *path)
 	if (!S_ISREG(st.st_mode))
 		return say_error("node '%s': %s is no file, directory or block device: name one", spec, path);
 	if (st.st_size)
-		return say_error("node '%s': %s has content, which would be lost: name another file, or a directory", spec,
-				 path);
+		return say_error("node '%s': %s has content, which would be lost: name another file, or a directory",
+				 spec, path);
 	return 0;
 }
 

@@ -53,6 +53,7 @@ static const struct {
 	{ OPT_LAZY, "lazy", "the kernel unmaps nothing" },
 	{ OPT_NEXT_TOUCH, "next-touch", "the kernel unmaps nothing" },
 	{ OPT_LAZY_CANCEL, "lazy-cancel", "the kernel unmaps nothing" },
+	{ OPT_FALLBACK, "fallback", "the kernel moves a page directly, or it stays" },
 	{ OPT_BREAK_COW, "break-cow", "see --all" },
 	{ OPT_FORM, "form", "the kernel has one" },
 };

@@ -24,10 +24,25 @@ void kick(void *arg)
 
 static const char too_many[] = "too many requests at once: try again";
 
+static const char *why_not(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+		return too_many;
+	case -EINVAL:
+		return "no such node";
+	case -ENXIO:
+		return "no far node to go through (--fallback swap): start it with --node zram or file,path=DIR "
+		       "behind ram";
+	default:
+		return "cannot start";
+	}
+}
+
 static bool job_begun(struct client *c, enum wish wish, int err)
 {
 	if (err) {
-		reply_error(c, err, err == -EAGAIN ? too_many : err == -EINVAL ? "no such node" : "cannot start");
+		reply_error(c, err, why_not(err));
 		c->job = NULL;
 		return false;
 	}

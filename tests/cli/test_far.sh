@@ -89,5 +89,47 @@ read -rt 60 line <&9
 result 'and the program has all its data' $?
 kill "$pid"
 wait "$pid" 2>/dev/null
+
+of()	# key: in $said
+{
+	grep -o "\"$1\":[0-9]*" <<<"$said" | head -n 1 | cut -d : -f 2
+}
+
+start --node ram --node ram,size=16M <&8 >&9
+read -rt 20 line <&9
+said=$("$godwit" migrate "$pid" 0 1 --fallback swap 2>&1)
+[ $? = 1 ] && [[ $said == *'far node'*'--node zram'* ]]
+result '--fallback swap without a far node: exit 1, and the message says what to do' $?
+said=$("$godwit" migrate "$pid" 0 1 --fallback disk 2>&1)
+[ $? = 1 ] && [[ $said == *"'disk'"*'swap or none'* ]]
+result '--fallback disk: exit 1, and the message says what there is' $?
+said=$("$godwit" migrate "$pid" 0 1 --fallback swap --lazy 2>&1)
+[ $? = 1 ] && [[ $said == *--lazy* ]]
+result '--fallback swap and --lazy: exit 1' $?
+kill "$pid"
+wait "$pid" 2>/dev/null
+
+start --node ram --node ram,size=16M --node zram <&8 >&9
+read -rt 20 line <&9
+said=$("$godwit" migrate "$pid" 0 1 --fallback none --json | tail -1; exit "${PIPESTATUS[0]}")
+[ $? = 2 ] && [ "$(of ENOMEM)" -gt 4096 ] && [ "$(of pages_fallback)" = 0 ]
+result 'what finds no room stays: exit 2, ENOMEM; --fallback none is that too' $?
+"$godwit" migrate -q "$pid" 1 0
+said=$("$godwit" migrate "$pid" 0 1 --fallback swap --dry-run)
+[ $? = 0 ] && [[ $said == *'through a far node: '[1-9]* ]]
+result 'a dry run with --fallback swap says how much would go through a far node' $?
+said=$("$godwit" migrate "$pid" 0 1 --fallback swap --json | tail -1; exit "${PIPESTATUS[0]}")
+[ $? = 0 ] && [ "$(of pages_fallback)" -gt 4096 ] && [ "$(of pages_failed)" = 0 ]
+result 'with --fallback swap it goes through a far node: exit 0, and pages_fallback' $?
+fallen=$(of pages_fallback)
+said=$("$godwit" stat "$pid" --json)
+[ "$(of pages_fallback)" = "$fallen" ]
+result 'stat --json has the same number' $?
+echo >&8
+read -rt 60 line <&9
+[ "$line" = True ]
+result 'and the program has all its data' $?
+kill "$pid"
+wait "$pid" 2>/dev/null
 pid=
 echo "1..$nr"

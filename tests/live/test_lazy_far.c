@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lazy migration promises beyond test_lazy.c: a page that nobody touches is never copied, by the kernel's word; one
- * that languishes while memory is short ends on the far node, and comes from there to where it is wanted.
+ * What lazy migration promises beyond test_lazy.c: a page that nobody touches is never copied, by the kernel's word;
+ * one that languishes while memory is short ends on the far node, and comes from there to where it is wanted.
  */
 #include "far.h"
 
@@ -105,8 +105,8 @@ static int by_number(const void *a, const void *b)
 static void frames_of_mapping(int pagemap, uint64_t start, uint64_t end, struct frames *f)
 {
 	struct page_region run[64];
-	struct pm_scan_arg arg = { .size = sizeof(arg), .start = start, .end = end, .vec = (uintptr_t)run, .vec_len = 64,
-				   .category_mask = PAGE_IS_PRESENT, .return_mask = PAGE_IS_PRESENT };
+	struct pm_scan_arg arg = { .size = sizeof(arg), .start = start, .end = end, .vec = (uintptr_t)run,
+				   .vec_len = 64, .category_mask = PAGE_IS_PRESENT, .return_mask = PAGE_IS_PRESENT };
 	int nr;
 
 	while (arg.start < end && (nr = ioctl(pagemap, PAGEMAP_SCAN, &arg)) > 0) {
@@ -211,7 +211,8 @@ static void never_copied(void)
 	if (before[0])
 		by_frames(pagemap, mem, before);
 	else
-		printf("ok %d - the kernel says so # SKIP it tells the numbers of frames only with CAP_SYS_ADMIN\n", ++tap_nr);
+		printf("ok %d - the kernel says so # SKIP numbers of frames are told with CAP_SYS_ADMIN only\n",
+		       ++tap_nr);
 	ask(3, 1, 0);
 	tap(!contents_wrong(mem, 0, PAGES), "all of it is as it was");
 	munmap(mem, PAGES * GW_PAGE_SIZE);
@@ -240,7 +241,8 @@ static void languish(void)
 		usleep(20000);
 	far = on_node(mem, 0, PAGES, FAR);
 	is = stats();
-	printf("# memory grew: %" PRIu64 " of %lu pages that wait are on the far node; %" PRIu64 " moved by a touch so far\n",
+	printf("# memory grew: %" PRIu64 " of %lu pages that wait are on the far node; %" PRIu64
+	       " moved by a touch so far\n",
 	       far, PAGES, is.lazy_moved - was.lazy_moved);
 	tap(far >= PAGES / 4, "what languishes while memory is short ends on the far node");
 	first = is.pages_moved[FAR][1];

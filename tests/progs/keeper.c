@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that keeps something: MIB megabytes of words of no order. Says "ready"; for every line on its standard input
- * looks at all of it and says "right", or "wrong" and how many pages are. Knows nothing of godwit.
+ * A program that keeps something: MIB megabytes of words of no order. Says "ready"; for every line on its standard
+ * input looks at all of it and says "right", or "wrong" and how many pages are. Knows nothing of godwit.
  *
  *   keeper MIB
  */
