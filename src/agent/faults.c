@@ -33,10 +33,12 @@ static int faults_main(void *arg)
 		spin = now - last < SPIN_NS;
 		awake_look(&awake, now, mm->stats.faults_fetched);
 		/* while it spins one call tells whether there is something, and what */
-		if ((spin || sys3(SYS_poll, &fd, 1, throttle_wait_ms(mm, IDLE_MS)) > 0) && mm_drain_events(mm))
+		if ((spin || sys3(SYS_poll, &fd, 1, throttle_wait_ms(mm, IDLE_MS)) > 0) && mm_drain_events(mm)) {
 			last = clock_ns();
-		else if (!spin || !reclaim_step(mm))
+			reclaim_keep_up(mm);
+		} else if (!spin || !reclaim_step(mm)) {
 			cache_trim(mm, !spin);
+		}
 		throttle_serve(mm);
 		if (__atomic_load_n(&mm->heir, __ATOMIC_RELAXED) >= 0 && !e->heir_watched)
 			service_kick(e);

@@ -56,8 +56,8 @@ int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node,
 	int err = -EBUSY;
 
 	*moved = false;
-	if (is_cached(mm, page) && !mm->forking && !(page->flags & PG_LOCKED) && !cache_huge(mm, page->home) &&
-	    node_same_frames(mm->nodes, page->node, node)) {
+	if (is_cached(mm, page) && page->flags & PG_LAZY && !mm->forking && !(page->flags & PG_LOCKED) &&
+	    !cache_huge(mm, page->home) && node_same_frames(mm->nodes, page->node, node)) {
 		err = mm->mmu->ops->move(mm->mmu, addr, (uint64_t)from, PAGE_SIZE_, true).err;
 		*moved = !err;
 	}
@@ -292,7 +292,6 @@ void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 		bring(mm, page, ev, (const void *)cache_slot(mm, page->home));
 		return;
 	}
-	reclaim_exchange(mm);
 	s.nr = mm->forking ? 1 : run_of(mm, page, ev->addr, 1 + ahead_of(mm, ev->addr), s.home);
 	s.home[0] = page->home;
 	if (far_slow(mm->far[s.node]) && !mm->forking && page->flags & PG_LRU && slow_push(mm, &s)) {
@@ -301,5 +300,6 @@ void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 		return;
 	}
 	far_get_many(mm->far[s.node], s.home, s.nr, mm->fault_page, err);
+	reclaim_exchange(mm);
 	bring_run(mm, ev, s.nr, mm->fault_page, err);
 }

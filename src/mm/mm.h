@@ -207,8 +207,10 @@ struct reclaim {
 	uint64_t evicted;	/* pages, ever */
 	uint64_t step;		/* of the stamps that say when */
 	uint64_t looked;	/* arrivals when memory was last looked at by the reader */
+	uint64_t come;		/* ... by the reclaimer */
 	int64_t excess;		/* pages that were too many on .node then, less those that have left since */
 	int node;
+	uint64_t share;		/* of it that is to be in the cache; 0: there was no look yet */
 	uint64_t again;		/* clock_ns() */
 	bool over, full;	/* the limit is reached; the far nodes are */
 	bool told;		/* of the latter */
@@ -614,6 +616,8 @@ void workingset_activation(struct page *page);
 uint32_t reclaim_once(struct mm *mm);
 /* A little of it, by the reader while nobody asks for anything. False: there was nothing to do. */
 bool reclaim_step(struct mm *mm);
+/* The same where touches follow each other without a pause, and more comes than leaves. */
+void reclaim_keep_up(struct mm *mm);
 /* Who has touched a page of a far node waits, and does not run: one leaves its place for it. mm->lock held. */
 void reclaim_exchange(struct mm *mm);
 /* At the limit who takes a page has another one leave. mm->lock held. */
@@ -633,6 +637,8 @@ void throttle_end(struct mm *mm);
 bool throttle_hold(struct mm *mm, const struct mmu_event *ev);
 /* By the reclaimer: something has left. */
 void throttle_progress(struct mm *mm);
+/* The reclaimer is to look. */
+void throttle_kick(struct mm *mm);
 /* Answer those for whom there is room by now, or who have waited long enough. mm->lock not held. */
 void throttle_serve(struct mm *mm);
 /* How long who serves may sleep. */

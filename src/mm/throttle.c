@@ -44,7 +44,7 @@ static bool is_on(const struct mm *mm)
 	return __atomic_load_n(&mm->throttle.on, __ATOMIC_ACQUIRE);
 }
 
-static void kick(struct mm *mm)
+void throttle_kick(struct mm *mm)
 {
 	__atomic_add_fetch(&mm->throttle.kick, 1, __ATOMIC_RELEASE);
 	futex_wake(&mm->throttle.kick);
@@ -158,7 +158,7 @@ bool throttle_hold(struct mm *mm, const struct mmu_event *ev)
 	__atomic_store_n(&t->nr, t->nr + 1, __ATOMIC_RELAXED);
 	mm->stats.held++;
 	if (t->nr == 1)
-		kick(mm);
+		throttle_kick(mm);
 	return true;
 }
 
@@ -402,7 +402,7 @@ void throttle_mapped(struct mm *mm, uint64_t len)
 		return; /* the look waits for it */
 	ticket = __atomic_add_fetch(&t->asked, 1, __ATOMIC_ACQ_REL);
 	until = clock_ns() + MAPPED_NS;
-	kick(mm);
+	throttle_kick(mm);
 	while ((int32_t)((answered = __atomic_load_n(&t->answered, __ATOMIC_ACQUIRE)) - ticket) < 0 &&
 	       clock_ns() < until)
 		futex_wait(&t->answered, answered, MAPPED_NS);

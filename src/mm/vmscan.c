@@ -19,11 +19,13 @@
 #define SCAN_MOST 1024U /* pages looked at for one batch */
 #define CLUSTER 16U	/* neighbours that leave together */
 #define ROUNDS_MOST 4096U
-#define BACKOFF_NS 1000000000ULL	/* after the far nodes were full */
-#define ON_MOST 1024U		/* pages that go on to the next far node for one batch */
-#define STEP 1U			/* pages between two looks for somebody who waits */
-#define SCAN_FEW 32U		/* pages looked at while somebody does */
-#define LOOK_EVERY 16U		/* pages that have come, between two looks how much memory there is */
+#define BACKOFF_NS 1000000000ULL /* after the far nodes were full */
+#define ON_MOST 1024U		 /* pages that go on to the next far node for one batch */
+#define STEP 1U			 /* pages between two looks for somebody who waits */
+#define SCAN_FEW 32U		 /* pages looked at while somebody does */
+#define CALM_MS 10U
+#define KEEP_UP 64U    /* most that leave before the next touches are answered */
+#define LOOK_EVERY 16U /* pages that have come, between two looks how much memory there is */
 
 bool node_limited(const struct mm *mm, uint32_t node)
 {
@@ -365,15 +367,15 @@ static uint64_t arrivals(const struct mm *mm)
 	return mm->stats.faults_fetched + mm->stats.prefetched + mm->stats.faults_filled;
 }
 
-/* How much too much there is; what is stale is about to be dropped. */
+/* How much too much there is, or how far from it the node is that is nearest; what is stale is about to be dropped. */
 static void look_again(struct mm *mm)
 {
 	struct reclaim *r = &mm->reclaim;
 	uint64_t used = memory_used(mm);
-	bool over = false;
+	bool over = false, behind = false;
 
 	r->looked = arrivals(mm);
-	r->excess = 0;
+	r->excess = INT64_MIN;
 	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
 		struct watermarks w;
 		int64_t excess;
@@ -386,26 +388,48 @@ static void look_again(struct mm *mm)
 		if (excess > r->excess) {
 			r->excess = excess;
 			r->node = (int)n;
+			r->share = cache_share(w.min);
+			behind = node_used(mm, n, used) > w.low + mm->cache.nr_stale;
 		}
 	}
 	r->over = over;
+	if (behind)
+		throttle_kick(mm);
 }
 
+/* The cache is filled by reclaim_exchange(), unless nobody touches what is far. */
 bool reclaim_step(struct mm *mm)
 {
 	struct reclaim *r = &mm->reclaim;
-	bool more = false;
+	uint32_t went = 0;
 
 	if (!mm->cache.slots || r->full || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) || !lock_try(&mm->migrate))
 		return false;
 	if (arrivals(mm) - r->looked >= LOOK_EVERY)
 		look_again(mm);
 	if (r->excess > 0) {
-		more = shrink(mm, r->node, mm->nodes->node[r->node].spec.bytes / PAGE_SIZE_, STEP);
-		r->excess -= more ? STEP : r->excess;
+		if (mm->languish.nr < r->share / 2)
+			went = shrink_active(mm, r->node, STEP);
+		else
+			went = shrink_cached(mm, r->node, STEP);
+		r->excess -= went ? STEP : r->excess;
 	}
 	lock_release(&mm->migrate);
-	return more;
+	return went > 0;
+}
+
+void reclaim_keep_up(struct mm *mm)
+{
+	const struct reclaim *r = &mm->reclaim;
+	bool look = arrivals(mm) - r->looked >= LOOK_EVERY;
+
+	for (uint32_t i = 0; i < KEEP_UP && (look || r->excess > (int64_t)r->share / 4); i++) {
+		if (r->share && far_slow(mm->far[node_behind(mm->nodes, r->node)]))
+			return;
+		if (!reclaim_step(mm) && !look)
+			return;
+		look = false;
+	}
 }
 
 void reclaim_exchange(struct mm *mm)
@@ -416,21 +440,26 @@ void reclaim_exchange(struct mm *mm)
 	uint64_t addr;
 	int err;
 
-	if (r->excess <= 0 || !mm->cache.slots || r->full || mm->forking || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) ||
-	    mm->languish.nr > 2 * cache_share(mm->nodes->node[r->node].spec.bytes / PAGE_SIZE_) ||
+	if (r->excess < -(int64_t)r->share || mm->languish.nr >= r->share || !mm->cache.slots || r->full ||
+	    mm->forking || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) ||
 	    !lock_try(&mm->migrate)) /* who has it may have seen the page where it is, and not entered it yet */
 		return;
-	cold = first_cold(mm, r->node, &scan);
-	addr = cold ? page_addr(&mm->pt, cold) : 0;
-	if (cold && kept_overlaps(mm, addr, addr + PAGE_SIZE_))
-		unmap_cluster(mm, cold, &err);
+	/* two, since some of them come back */
+	for (uint32_t i = 0; i < 2 && mm->languish.nr < r->share && (cold = first_cold(mm, r->node, &scan)); i++) {
+		addr = page_addr(&mm->pt, cold);
+		if (!kept_overlaps(mm, addr, addr + PAGE_SIZE_) || !unmap_cluster(mm, cold, &err))
+			break;
+	}
 	lock_release(&mm->migrate);
 }
 
 uint32_t reclaim_once(struct mm *mm)
 {
 	uint32_t wait = throttle_look(mm);
-	uint64_t used = memory_used(mm);
+	uint64_t used = memory_used(mm), come = arrivals(mm);
+	bool kept_up = come - mm->reclaim.come >= 4 * LOOK_EVERY;
+
+	mm->reclaim.come = come;
 
 	for (uint32_t n = 0; n < mm->nodes->nr; n++) {
 		struct watermarks w;
@@ -441,7 +470,8 @@ uint32_t reclaim_once(struct mm *mm)
 		throttle_marks(mm, n, &w);
 		wait = (uint32_t)min_u64(wait, reclaim_wait_ms(&w, node_used(mm, n, used)));
 	}
-	return wait;
+	/* the reader looks, and calls; a thread that wakes is in the way of who touches and who answers */
+	return kept_up && wait < CALM_MS ? CALM_MS : wait;
 }
 
 /* ---- on a touch; mm->lock held ---- */
