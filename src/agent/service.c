@@ -221,6 +221,7 @@ void heir_wait(struct gw_engine *e)
 {
 	uint64_t until = clock_ns() + HEIR_MOST_NS;
 
+	mm_fork_seen(&e->mm);
 	while (__atomic_load_n(&e->mm.heir, __ATOMIC_ACQUIRE) >= 0 && clock_ns() < until)
 		sleep_ns(HEIR_LOOK_NS);
 	if (__atomic_load_n(&e->mm.heir, __ATOMIC_ACQUIRE) >= 0)

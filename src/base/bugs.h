@@ -28,6 +28,9 @@ enum bug {
 	BUG_FAR_WAKE,		/* who waits for a page that is away by now is not told to ask again */
 	BUG_FAR_HEIR,		/* what the parent discards after a fork is lost to the child too */
 	BUG_FAR_KEPT,		/* what was mapped anew in a window is said to be kept, and is not tracked */
+	BUG_FAR_FORK,		/* who forks waits for a page that is read from a device, and that for the end of the fork */
+	BUG_FAR_HEIRS,		/* another child of the time of a fork is taken for that of the fork */
+	BUG_FAR_SEEN,		/* who has forked does not wait until that is known */
 	BUGS
 };
 

@@ -202,6 +202,19 @@ static bool slow_push(struct mm *mm, const struct slow_fetch *what)
 	return true;
 }
 
+void slow_wake(struct mm *mm)
+{
+	const struct slow *q = &mm->slow;
+
+	for (uint32_t i = 0; i < q->nr && !BUG_BACK(BUG_FAR_FORK); i++) {
+		const struct slow_fetch *s = &q->fetch[(q->first + i) % SLOW_MOST];
+
+		mm->mmu->ops->wake(mm->mmu, s->addr, s->nr * PAGE_SIZE_);
+	}
+	for (uint32_t i = 0; i < mm->nr_stranded; i++)
+		mm->mmu->ops->wake(mm->mmu, mm->stranded[i].addr, PAGE_SIZE_);
+}
+
 /* Off their lists and locked; those behind the first are on theirs. */
 static void lock_run(struct mm *mm, const struct slow_fetch *s)
 {
@@ -237,8 +250,8 @@ static bool slow_pop(struct mm *mm, struct slow_fetch *out)
 	if (any) {
 		*out = q->fetch[q->first];
 		q->first = (q->first + 1) % SLOW_MOST;
-		q->nr--;
 		q->busy++;
+		__atomic_store_n(&q->nr, q->nr - 1, __ATOMIC_RELEASE); /* in this order, for the child of a fork */
 	}
 	lock_release(&mm->lock);
 	return any;
@@ -255,20 +268,39 @@ static void books_at_rest(struct mm *mm)
 	}
 }
 
+/*
+ * In the middle of a fork: a copy, and the books later, as with any touch then. Who waits may hold a lock of the
+ * allocator's, say, that the fork waits for. Those behind the first are served when they ask again.
+ */
+static void slow_bring(struct mm *mm, const struct mmu_event *ev, uint32_t nr, const uint8_t *pages, const int *err)
+{
+	bring_run(mm, ev, nr, pages, err);
+	mm->mmu->ops->wake(mm->mmu, ev->addr, nr * PAGE_SIZE_);
+}
+
 bool slow_run(struct mm *mm, uint8_t *pages)
 {
 	struct slow_fetch s;
 	struct mmu_event ev = { 0 };
 	int err[AHEAD_MOST + 1];
+	bool forking;
 
 	if (!slow_pop(mm, &s))
 		return false;
 	ev.addr = s.addr;
 	ev.tid = s.tid;
 	far_get_many(mm->far[s.node], s.home, s.nr, pages, err);
-	books_at_rest(mm);
+	lock_acquire(&mm->lock);
+	forking = mm->forking && !BUG_BACK(BUG_FAR_FORK);
+	if (mm->forking) {
+		if (forking)
+			slow_bring(mm, &ev, s.nr, pages, err);
+		lock_release(&mm->lock);
+		books_at_rest(mm);
+	}
 	unlock_run(mm, &s);
-	bring_run(mm, &ev, s.nr, pages, err);
+	if (!forking)
+		bring_run(mm, &ev, s.nr, pages, err);
 	stranded_retry(mm); /* not before: what has come to the address of one is not what was read */
 	mm->mmu->ops->wake(mm->mmu, s.addr, s.nr * PAGE_SIZE_);
 	mm->slow.busy--;
@@ -278,13 +310,41 @@ bool slow_run(struct mm *mm, uint8_t *pages)
 
 /* ---- the touch ---- */
 
+void stranded_fault(struct mm *mm, uint64_t addr)
+{
+	struct page page = { .flags = PG_AWAY };
+	const void *what;
+	int err = 0;
+
+	if (!mm->forking) { /* its entry is another's until the batch is over */
+		mm->stats.faults_waited++;
+		return;
+	}
+	/* during a fork as a copy, as others: what it waits for may wait for the fork */
+	for (uint32_t i = 0; i < mm->nr_stranded; i++)
+		if (mm->stranded[i].addr == addr) {
+			page.node = (uint8_t)mm->stranded[i].node;
+			page.home = mm->stranded[i].home;
+		}
+	what = away_content(mm, &page, mm->fault_page, &err);
+	if (what)
+		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)what);
+	else if (!mm->mmu->ops->poison(mm->mmu, addr))
+		mm->stats.poisoned++;
+	if (err)
+		mm->mmu->ops->wake(mm->mmu, addr, PAGE_SIZE_);
+}
+
 void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 {
 	struct slow_fetch s = { .addr = ev->addr, .node = page->node, .tid = ev->tid };
 	int err[AHEAD_MOST + 1];
 
-	/* a request has it in its hands, and wakes; what is in the cache is there all the same */
-	if (page->flags & PG_LOCKED && !is_cached(mm, page)) {
+	/*
+	 * A request has it in its hands, and wakes; what is in the cache is there all the same. During a fork it is who
+	 * waits for a device, and then for the end of the fork: which may be for this very touch.
+	 */
+	if (page->flags & PG_LOCKED && !is_cached(mm, page) && (!mm->forking || BUG_BACK(BUG_FAR_FORK))) {
 		mm->stats.faults_waited++;
 		return;
 	}

@@ -315,7 +315,7 @@ static bool strand(struct mm *mm, uint64_t addr, int node, uint32_t home, bool b
 {
 	if (mm->nr_stranded == STRANDED_MAX)
 		return false;
-	mm->stranded[mm->nr_stranded++] = (struct stranded){ addr, home, node, busy };
+	mm->stranded[mm->nr_stranded++] = (struct stranded){ addr, home, node, busy, false };
 	return true;
 }
 
@@ -349,8 +349,13 @@ void away_let_go(struct mm *mm, int node, uint32_t home, bool stale)
 void stranded_retry(struct mm *mm)
 {
 	for (uint32_t i = 0; i < mm->nr_stranded;)
-		if (!mm->stranded[i].busy &&
-		    enter_at(mm, mm->stranded[i].addr, mm->stranded[i].node, mm->stranded[i].home)) {
+		if (mm->stranded[i].gone) {
+			struct stranded s = stranded_remove(mm, i);
+
+			if (!s.busy)
+				away_release(mm, s.node, s.home, true);
+		} else if (!mm->stranded[i].busy &&
+			   enter_at(mm, mm->stranded[i].addr, mm->stranded[i].node, mm->stranded[i].home)) {
 			mm->mmu->ops->wake(mm->mmu, mm->stranded[i].addr, PAGE_SIZE_);
 			stranded_remove(mm, i);
 		} else {
@@ -369,7 +374,10 @@ bool stranded_in(const struct mm *mm, uint64_t start, uint64_t end)
 void stranded_gone(struct mm *mm, uint64_t start, uint64_t end)
 {
 	for (uint32_t i = 0; i < mm->nr_stranded;)
-		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end) {
+		if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end && mm->forking) {
+			mm->stranded[i].gone = true; /* the stores are a fork's */
+			mm->stranded[i++].addr = 0;
+		} else if (mm->stranded[i].addr >= start && mm->stranded[i].addr < end) {
 			struct stranded s = stranded_remove(mm, i);
 
 			if (!s.busy)
@@ -507,6 +515,7 @@ void away_settle(struct mm *mm)
 			books_follow(mm, mm->notes[i].start, mm->notes[i].end, mm->notes[i].to);
 		else
 			range_lost(mm, mm->notes[i].start, mm->notes[i].end);
+	stranded_retry(mm);
 }
 
 bool away_next(struct mm *mm, uint64_t *start, uint64_t end)

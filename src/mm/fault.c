@@ -55,7 +55,7 @@ static void on_fault(struct mm *mm, const struct mmu_event *ev)
 	if (mm->reclaim.over)
 		reclaim_direct(mm);
 	if (mm->nr_stranded && stranded_at(mm, ev->addr)) {
-		mm->stats.faults_waited++; /* until the batch is over */
+		stranded_fault(mm, ev->addr);
 		return;
 	}
 	away = mm->pt.away ? away_at(mm, ev->addr) : NULL;
@@ -299,7 +299,9 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 
 	mm->stats.forks++;
 	mm->heir_notes = mm->nr_notes;
-	if (mm->forking && mm->pt.away && mm->heir < 0) {
+	/* once a fork: when that one is served the books are about to change, and a raw clone() may come just then */
+	if (mm->forking && mm->pt.away && (BUG_BACK(BUG_FAR_HEIRS) ? mm->heir < 0 : !mm->heir_had)) {
+		mm->heir_had = true;
 		legacy_begin(&mm->heirs, ev->child, mm->heir_page);
 		__atomic_store_n(&mm->heir, ev->child, __ATOMIC_RELEASE);
 		return;

@@ -126,7 +126,8 @@ void away_bequeath(struct mm *mm, struct legacy *l)
 		const struct stranded *s = &mm->stranded[i];
 		struct page page = { .flags = PG_AWAY, .node = (uint8_t)s->node, .home = s->home };
 
-		legacy_fill(mm, l, &page, s->addr);
+		if (!s->gone)
+			legacy_fill(mm, l, &page, s->addr);
 	}
 	for (uint32_t i = 0; i < l->nr_own; i++) {
 		struct legacy own = *l;

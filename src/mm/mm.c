@@ -81,11 +81,22 @@ void mm_fork_prepare(struct mm *mm)
 	if (mm->observed)
 		observe_locked(mm);
 	__atomic_store_n(&mm->forking, true, __ATOMIC_RELAXED);
+	mm->heir_had = false;
+	slow_wake(mm);
 	mm->forker = (uint32_t)sys0(SYS_gettid);
 	mm->pid_parent = mm->pid;
 	mm->forker_signals = signals;
 	lock_release(&mm->lock);
 	stores_freeze(mm);
+}
+
+/* The kernel lets the forking thread go when the event is read; who reads it has the lock until it is seen to. */
+void mm_fork_seen(struct mm *mm)
+{
+	if (BUG_BACK(BUG_FAR_SEEN))
+		return;
+	lock_acquire(&mm->lock);
+	lock_release(&mm->lock);
 }
 
 void mm_fork_parent(struct mm *mm)

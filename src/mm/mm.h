@@ -261,6 +261,7 @@ struct stranded {
 	uint32_t home;
 	int node;
 	bool busy;		/* who had it locked where it was still reads what is kept */
+	bool gone;		/* during a fork: let go when that is over */
 };
 
 struct fork_note {
@@ -359,6 +360,7 @@ struct mm {
 	struct legacy legacy;		/* of a child without an engine; protected by lock */
 	struct legacy heirs;		/* of one that is to have one; by who serves it */
 	int heir;			/* a forked child's faults until its engine takes over; -1: none; atomic */
+	bool heir_had;			/* the fork that is under way has, or had one; protected by lock */
 	uint64_t doorbell;		/* an empty page that a child touches when it does */
 	bool any_left;			/* PG_LEFT was set; protected by lock */
 	struct batch batch;
@@ -424,6 +426,8 @@ int mm_init(struct mm *mm, struct mmu *mmu, struct node_table *nodes, struct reg
 void mm_exit(struct mm *mm);
 /* Around fork(), on the forking thread: nothing is in flight and the books are still meanwhile. */
 void mm_fork_prepare(struct mm *mm);
+/* In the parent, first: from here on mm->heir says whether there is a child to be served before the books may change. */
+void mm_fork_seen(struct mm *mm);
 void mm_fork_parent(struct mm *mm);
 /* The same for who cannot keep locks over it: no page is in flight, but the books change, and are no child's. */
 void mm_hold(struct mm *mm);
@@ -512,6 +516,8 @@ void away_lost(struct mm *mm, struct page *page, int err);
 int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node, const void *from, bool *moved);
 /* Get what is first in the queue of those that wait for a device; pages: AHEAD_MOST + 1. False: there was none. mm->lock not held. */
 bool slow_run(struct mm *mm, uint8_t *pages);
+/* A fork begins: who waits for one of those, or of the stranded, asks again, and has a copy. mm->lock held. */
+void slow_wake(struct mm *mm);
 /* Content in a store, or in a slot of the cache, is that of the page at addr. */
 void page_keep(struct mm *mm, uint64_t addr, int node, uint32_t home);
 /* Those whose entry was taken: look whether it is free; is one of them at addr; they left; they were carried off. */
@@ -536,6 +542,8 @@ static inline bool away_in(struct mm *mm, uint64_t start, uint64_t end)
 }
 /* Somebody waits for it. */
 void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev);
+/* The same of one that is stranded. */
+void stranded_fault(struct mm *mm, uint64_t addr);
 /* Get what the locked pages of f hold, and put it to the other store if they go to one. migrate lock held, mm->lock not. */
 void fetch_contents(struct mm *mm, struct fetch *f);
 /* Does what was put come back as it was? What does not stays where it was; returns how many. */

@@ -639,6 +639,8 @@ static int k_read_event(struct mmu *m, struct mmu_event *ev)
 		      : ev->type == MMU_EV_REMAP  ? "reads remap"
 						  : "reads fork",
 		      ev->addr, ev->type == MMU_EV_REMAP ? ev->to : ev->end, 0);
+	if (got > 0 && ev->type == MMU_EV_FORK)
+		sched_sleep(rnd_below(2000)); /* who has forked runs on before anything is done about it */
 	return got;
 }
 

@@ -426,6 +426,18 @@ static bool no_heir(void *arg)
 	return world->mm.heir < 0;
 }
 
+/*
+ * Between the handlers of fork() and the call itself, and behind it: locks of its allocator and of its files, which
+ * other threads use, too, so that such a page may be on its way just then.
+ */
+static void libc_touches(void)
+{
+	const struct slow *q = &world->mm.slow;
+
+	for (uint32_t nr = rnd_below(4); nr; nr--)
+		store(q->nr && chance(700) ? q->fetch[(q->first + q->nr - 1) % SLOW_MOST].addr : any_page(any_slot()));
+}
+
 static void do_fork(struct thread_state *t)
 {
 	struct child_state *c = p.child;
@@ -439,18 +451,25 @@ static void do_fork(struct thread_state *t)
 		if (++c == p.child + CHILDREN_MOST)
 			return;
 	c->id = -1;
-	if (!raw)
+	c->until = UINT64_MAX;
+	if (!raw) {
 		mm_fork_prepare(&world->mm);
+		libc_touches();
+	}
 	seen = snapshot_take();
 	as_self();
 	ret = mmu_sim_fork(SIM);
 	id = ++p.nr_forks;
 	c->id = id;
-	c->until = UINT64_MAX;
 	trace(raw ? "raw fork" : "fork", (uint64_t)id, 0, ret);
 	wait_for_event(ret);
 	if (!raw) {
+		if (chance(500))
+			libc_touches();
+		mm_fork_seen(&world->mm);
 		sched_wait(no_heir, NULL, "the service of a child's faults");
+		while (chance(950))
+			sched_point();
 		mm_fork_parent(&world->mm);
 	}
 	snapshot_check(seen, id);
@@ -525,6 +544,9 @@ static void do_something(struct thread_state *t)
 	const struct doing *d = any_doing();
 	struct slot *s = d->layout ? own_slot() : NULL;
 
+	/* forks come together */
+	if (world->mm.forking && chance(50))
+		do_fork(t);
 	if (d->fn)
 		d->fn(t);
 	if (!s)
