@@ -161,7 +161,8 @@ ok_far()	# name
 	note "tally ${1#program_},$far: $((SECONDS - began)) s, peak $far_peak, limit $far_limit, over $over KiB," \
 	     "went $went, back $(counted pages_promoted), touched $(counted faults_fetched), refaults $(counted refaults)," \
 	     "direct $(counted stalls_reclaim), samples $(wc -l <"$dir/moves")"
-	if [ $((far_limit * 3 / 2)) -lt "$far_peak" ]; then
+	# what it has alone it may have all locked, or in processes that are over before anybody looks
+	if [ $((far_limit * 3 / 2)) -lt "$far_peak" ] && [ "${most:-0}" -gt $((far_limit * 9 / 10)) ]; then
 		ok 'pages went to far nodes' [ "$went" -gt 0 ]
 	fi
 	ok 'no page was lost' [ "$(counted poisoned)" = 0 ]
