@@ -285,7 +285,7 @@ static bool in_child(void (*fn)(uint32_t kind), uint32_t kind, int *lines)
 	return !status;
 }
 
-/* zram, unless another kind is named; of a file see docs/tiering.md, Limits. */
+/* Both kinds, or the one that is named. */
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -302,7 +302,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 2; i++) {
 		double began = now();
 
-		if (strcmp(kinds[i].name, argc > 1 ? argv[1] : "zram") != 0)
+		if (argc > 1 && strcmp(kinds[i].name, argv[1]) != 0)
 			continue;
 		printf("# %s\n", kinds[i].name);
 		watch(kinds[i].name, 0);
