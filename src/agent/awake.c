@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * CPUs that do not sleep while touches of pages that are away follow each other: who touches waits for who answers, each
- * on a CPU of its own, and a CPU that has gone to sleep takes longer to wake than the rest of a fault (docs/fault-path.md).
+ * CPUs that do not sleep while touches of pages that are away follow each other: who touches waits for who answers,
+ * each on a CPU of its own, and a CPU that sleeps takes longer to wake than the rest of a fault (docs/fault-path.md).
  * The kernel's PM QoS is asked, through /dev/cpu_dma_latency, for as long as that is worth it: its idle CPUs then poll.
  * Who has no right to, or has said GW_CPUS_SLEEP, has longer faults.
  */

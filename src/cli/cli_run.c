@@ -46,7 +46,8 @@ static int set_environment(const struct cli_args *args, const char *engine, cons
 	char policy[GW_POLICY_SAVED + 1], group[GW_GROUP_SAVED + 1], flags[64];
 
 	snprintf(flags, sizeof(flags), "%s%s%s", args_has(args, OPT_NO_RECYCLE) ? "no-recycle " : "",
-		 args_has(args, OPT_MBIND_LAZY) ? "mbind-lazy " : "", args_has(args, OPT_CPUS_SLEEP) ? "cpus-sleep" : "");
+		 args_has(args, OPT_MBIND_LAZY) ? "mbind-lazy " : "",
+		 args_has(args, OPT_CPUS_SLEEP) ? "cpus-sleep" : "");
 	memset(policy, ' ', GW_POLICY_SAVED);
 	policy[GW_POLICY_SAVED] = '\0';
 	memset(group, ' ', GW_GROUP_SAVED);

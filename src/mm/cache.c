@@ -191,11 +191,13 @@ void cache_drop_stale(struct mm *mm)
 	struct cache *c = &mm->cache;
 
 	for (;;) {
-		uint32_t first = 0, n;
+		uint32_t first = 0, n, stale;
 		int err;
 
 		lock_acquire(&mm->lock);
-		n = c->nr_stale ? stale_run(c, &first) : 0;
+		stale = c->nr_stale;
+		n = stale ? stale_run(c, &first) : 0;
+		stale -= c->nr_stale;
 		lock_release(&mm->lock);
 		if (!n)
 			return;
@@ -203,7 +205,7 @@ void cache_drop_stale(struct mm *mm)
 		lock_acquire(&mm->lock);
 		for (uint32_t i = first; i < first + n && !err; i++)
 			c->stale[i / 64] &= ~(1ULL << i % 64);
-		mm->stats.dropped += n;
+		mm->stats.dropped += stale;
 		lock_release(&mm->lock);
 		if (err)
 			return; /* those slots are not used any more */

@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #define DRAIN_MAX 256
+#define DRAIN_FEW 4
 
 static struct batch *in_flight(struct mm *mm)
 {
@@ -325,7 +326,8 @@ bool mm_drain_events_locked(struct mm *mm)
 
 	if (!mm->forking)
 		departures_take(mm); /* before what is touched there now is entered */
-	for (i = 0; i < DRAIN_MAX && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
+	/* what comes back has others leave, in between */
+	for (i = 0; i < (reclaim_pressed(mm) ? DRAIN_FEW : DRAIN_MAX) && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
 		mm->stats.events[ev.type]++;
 		handler[ev.type](mm, &ev);
 	}

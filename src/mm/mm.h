@@ -211,7 +211,7 @@ struct reclaim {
 	int64_t excess;		/* pages that were too many on .node then, less those that have left since */
 	int node;
 	uint64_t share;		/* of it that is to be in the cache; 0: there was no look yet */
-	uint64_t again;		/* clock_ns() */
+	uint64_t again, look_due;	/* clock_ns() */
 	bool over, full;	/* the limit is reached; the far nodes are */
 	bool told;		/* of the latter */
 	bool stop;		/* atomic */
@@ -626,6 +626,7 @@ uint32_t reclaim_once(struct mm *mm);
 bool reclaim_step(struct mm *mm);
 /* The same where touches follow each other without a pause, and more comes than leaves. */
 void reclaim_keep_up(struct mm *mm);
+bool reclaim_pressed(const struct mm *mm);
 /* Who has touched a page of a far node waits, and does not run: one leaves its place for it. mm->lock held. */
 void reclaim_exchange(struct mm *mm);
 /* At the limit who takes a page has another one leave. mm->lock held. */

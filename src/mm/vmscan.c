@@ -23,6 +23,7 @@
 #define ON_MOST 1024U		 /* pages that go on to the next far node for one batch */
 #define STEP 1U			 /* pages between two looks for somebody who waits */
 #define SCAN_FEW 32U		 /* pages looked at while somebody does */
+#define LOOK_PART 16U		/* looking takes at most one part of so many of the time */
 #define CALM_MS 10U
 #define KEEP_UP 64U    /* most that leave before the next touches are answered */
 #define LOOK_EVERY 16U /* pages that have come, between two looks how much memory there is */
@@ -293,6 +294,9 @@ static uint32_t shrink_active(struct mm *mm, int node, uint32_t most)
 		went += unmap_cluster(mm, cold, &err);
 		if (err == -EAGAIN)
 			mm_drain_events_locked(mm);
+		/* who waits for a page does so for one move, not for all of them */
+		lock_release(&mm->lock);
+		lock_acquire(&mm->lock);
 	}
 	lock_release(&mm->lock);
 	return went;
@@ -312,15 +316,21 @@ static bool shrink(struct mm *mm, int node, uint64_t limit, uint32_t most)
 	return went > 0;
 }
 
-/* What the program has touched since is not in the books. */
+/* What the program has touched since is not in the books. A look takes its time, so it is a small part of all. */
 static int look(struct mm *mm)
 {
+	struct reclaim *r = &mm->reclaim;
+	uint64_t began = clock_ns(), now;
 	int err;
 
+	if (began < r->look_due)
+		return 0;
 	lock_acquire(&mm->migrate);
 	mm_drain_events(mm);
 	err = adopt_all(mm, NULL);
 	lock_release(&mm->migrate);
+	now = clock_ns();
+	r->look_due = now + LOOK_PART * (now - began);
 	return err;
 }
 
@@ -397,39 +407,46 @@ static void look_again(struct mm *mm)
 		throttle_kick(mm);
 }
 
-/* The cache is filled by reclaim_exchange(), unless nobody touches what is far. */
-bool reclaim_step(struct mm *mm)
+/* The cache is filled by reclaim_exchange(), unless nobody touches what is far. Returns how many went. */
+static uint32_t step(struct mm *mm, uint32_t most)
 {
 	struct reclaim *r = &mm->reclaim;
 	uint32_t went = 0;
 
 	if (!mm->cache.slots || r->full || __atomic_load_n(&mm->holds, __ATOMIC_SEQ_CST) || !lock_try(&mm->migrate))
-		return false;
+		return 0;
 	if (arrivals(mm) - r->looked >= LOOK_EVERY)
 		look_again(mm);
 	if (r->excess > 0) {
 		if (mm->languish.nr < r->share / 2)
-			went = shrink_active(mm, r->node, STEP);
+			went = shrink_active(mm, r->node, most);
 		else
-			went = shrink_cached(mm, r->node, STEP);
-		r->excess -= went ? STEP : r->excess;
+			went = shrink_cached(mm, r->node, most);
+		r->excess -= went ? went : r->excess;
 	}
 	lock_release(&mm->migrate);
-	return went > 0;
+	return went;
+}
+
+bool reclaim_step(struct mm *mm)
+{
+	return step(mm, STEP) > 0;
+}
+
+bool reclaim_pressed(const struct mm *mm)
+{
+	const struct reclaim *r = &mm->reclaim;
+	int behind = r->share && r->excess > (int64_t)r->share / 4 ? node_behind(mm->nodes, r->node) : -1;
+
+	return behind >= 0 && !far_slow(mm->far[behind]);
 }
 
 void reclaim_keep_up(struct mm *mm)
 {
-	const struct reclaim *r = &mm->reclaim;
-	bool look = arrivals(mm) - r->looked >= LOOK_EVERY;
-
-	for (uint32_t i = 0; i < KEEP_UP && (look || r->excess > (int64_t)r->share / 4); i++) {
-		if (r->share && far_slow(mm->far[node_behind(mm->nodes, r->node)]))
-			return;
-		if (!reclaim_step(mm) && !look)
-			return;
-		look = false;
-	}
+	if (arrivals(mm) - mm->reclaim.looked >= LOOK_EVERY)
+		reclaim_step(mm);
+	for (uint32_t i = 0; i < KEEP_UP && reclaim_pressed(mm) && step(mm, KEEP_UP); i++)
+		;
 }
 
 void reclaim_exchange(struct mm *mm)
@@ -456,7 +473,7 @@ void reclaim_exchange(struct mm *mm)
 uint32_t reclaim_once(struct mm *mm)
 {
 	uint32_t wait = throttle_look(mm);
-	uint64_t used = memory_used(mm), come = arrivals(mm);
+	uint64_t used = memory_used(mm), come = mm->stats.faults_fetched;
 	bool kept_up = come - mm->reclaim.come >= 4 * LOOK_EVERY;
 
 	mm->reclaim.come = come;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When to reclaim, how much, and what has earned to stay: watermarks as the kernel's (min, low, high), and a clock whose
- * pages have more than one chance (GCLOCK; S3-FIFO's small queue is the migration cache).
+ * When to reclaim, how much, and what has earned to stay: watermarks as the kernel's (min, low, high), and a clock
+ * whose pages have more than one chance (GCLOCK; S3-FIFO's small queue is the migration cache).
  */
 #include "policy/policy.h"
 
