@@ -31,6 +31,7 @@ enum bug {
 	BUG_FAR_FORK,		/* who forks waits for a page that is read from a device, and that for the end of the fork */
 	BUG_FAR_HEIRS,		/* another child of the time of a fork is taken for that of the fork */
 	BUG_FAR_SEEN,		/* who has forked does not wait until that is known */
+	BUG_FAR_NOTES,		/* what was discarded between a fork and another child's begin is lost to the fork's child */
 	BUGS
 };
 

@@ -299,15 +299,16 @@ static void on_fork(struct mm *mm, const struct mmu_event *ev)
 	struct batch *b = in_flight(mm);
 
 	mm->stats.forks++;
-	mm->heir_notes = mm->nr_notes;
+	if (BUG_BACK(BUG_FAR_NOTES))
+		mm->heirs.notes = mm->nr_notes;
 	/* once a fork: when that one is served the books are about to change, and a raw clone() may come just then */
 	if (mm->forking && mm->pt.away && (BUG_BACK(BUG_FAR_HEIRS) ? mm->heir < 0 : !mm->heir_had)) {
 		mm->heir_had = true;
-		legacy_begin(&mm->heirs, ev->child, mm->heir_page);
+		legacy_begin(mm, &mm->heirs, ev->child, mm->heir_page);
 		__atomic_store_n(&mm->heir, ev->child, __ATOMIC_RELEASE);
 		return;
 	}
-	legacy_begin(&mm->legacy, ev->child, mm->fault_page);
+	legacy_begin(mm, &mm->legacy, ev->child, mm->fault_page);
 	for (uint32_t i = 0; b && i < b->nr && !BUG_BACK(BUG_FORK_ORPHAN); i++)
 		for (uint64_t at = 0; b->state[i] == SLOT_OUT && at < b->unit; at += PAGE_SIZE_)
 			legacy_give(mm, &mm->legacy, b->addr[i] + at, (const void *)(b->out + i * b->unit + at));

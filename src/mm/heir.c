@@ -13,10 +13,11 @@
 #define LEGACY_TRIES 50000U	/* a second, or more */
 #define LEGACY_PAUSE_NS 20000ULL
 
-void legacy_begin(struct legacy *l, int child, uint8_t *page)
+void legacy_begin(struct mm *mm, struct legacy *l, int child, uint8_t *page)
 {
 	l->child = child;
 	l->page = page;
+	l->notes = mm->nr_notes;
 	l->tries = LEGACY_TRIES;
 	l->nr = l->nr_own = 0;
 }
@@ -93,9 +94,9 @@ static void legacy_fill(struct mm *mm, struct legacy *l, const struct page *page
 }
 
 /* Where what is at addr by the books was when the child began; false: gone by then. */
-static bool as_of_fork(const struct mm *mm, uint64_t *addr)
+static bool as_of_fork(const struct mm *mm, const struct legacy *l, uint64_t *addr)
 {
-	uint32_t nr = BUG_BACK(BUG_FAR_HEIR) ? mm->nr_notes : mm->heir_notes;
+	uint32_t nr = BUG_BACK(BUG_FAR_HEIR) ? mm->nr_notes : l->notes;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		const struct fork_note *n = &mm->notes[i];
@@ -119,7 +120,7 @@ void away_bequeath(struct mm *mm, struct legacy *l)
 			struct page *page = page_find(&mm->pt, a);
 			uint64_t there = a;
 
-			if (page->flags & PG_AWAY && as_of_fork(mm, &there))
+			if (page->flags & PG_AWAY && as_of_fork(mm, l, &there))
 				legacy_fill(mm, l, page, there);
 		}
 	for (uint32_t i = 0; i < mm->nr_stranded; i++) {
@@ -149,10 +150,10 @@ static bool heir_answer(struct mm *mm)
 {
 	struct heir_answer *a = (void *)mm->heirs.page;
 
-	if (mm->heir_notes > HEIR_NOTES)
+	if (mm->heirs.notes > HEIR_NOTES)
 		return false;
 	a->told = 1;
-	a->nr = mm->heir_notes;
+	a->nr = mm->heirs.notes;
 	memcpy(a->note, mm->notes, a->nr * sizeof(a->note[0]));
 	return !mm->mmu->ops->copy_child(mm->mmu, mm->heir, mm->doorbell, (uint64_t)a);
 }
@@ -166,7 +167,7 @@ bool heir_serve(struct mm *mm)
 		if (ev.type != MMU_EV_FAULT)
 			continue;
 		if (ev.addr != mm->doorbell) {
-			legacy_fill(mm, &mm->heirs, away_as_of(mm, ev.addr, mm->heir_notes), ev.addr);
+			legacy_fill(mm, &mm->heirs, away_as_of(mm, ev.addr, mm->heirs.notes), ev.addr);
 			continue;
 		}
 		if (!heir_answer(mm))

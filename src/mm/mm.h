@@ -280,6 +280,7 @@ struct legacy {
 	int child;
 	uint8_t *page;		/* to read into */
 	uint32_t tries;		/* left */
+	uint32_t notes;		/* of a fork that is under way, from before the child began */
 	uint32_t nr, nr_own;
 	struct fork_note change[LEGACY_CHANGES];
 	struct {
@@ -353,7 +354,6 @@ struct mm {
 	struct kept *kept;		/* protected by lock */
 	struct fork_note *notes;	/* since the fork that is under way began; protected by lock */
 	uint32_t nr_notes;
-	uint32_t heir_notes;		/* of them from before the child began */
 	uint32_t pid_parent;		/* of a fork that is under way, for its child */
 	struct stranded stranded[STRANDED_MAX];	/* protected by lock */
 	uint32_t nr_stranded;
@@ -553,7 +553,7 @@ int fetch_settle(struct mm *mm, struct fetch *f, uint32_t i);
 /* The entry moves along with its mapping. */
 void away_follow(struct mm *mm, struct page *page, uint64_t to);
 /* A child is given things: the content (a slot's, or the engine's own; NULL: there is none) that belongs to its address. */
-void legacy_begin(struct legacy *l, int child, uint8_t *page);
+void legacy_begin(struct mm *mm, struct legacy *l, int child, uint8_t *page);
 void legacy_give(struct mm *mm, struct legacy *l, uint64_t addr, const void *content);
 /* Everything that is away goes to a child that has no engine. */
 void away_bequeath(struct mm *mm, struct legacy *l);
