@@ -158,14 +158,28 @@ static uint32_t run_of(struct mm *mm, struct page *first, uint64_t addr, uint32_
 	return n;
 }
 
-/* In one copy; where that does not go the first of them, whom somebody waits for. */
-static void bring_run(struct mm *mm, const struct mmu_event *ev, uint32_t nr, const uint8_t *what, const int *err)
+/*
+ * The i-th page that was read, if it is still what is away at its address: who reads from a device does so without the
+ * lock, and the program may have discarded it meanwhile, or carried another one there. NULL: it is not.
+ */
+static struct page *still_away(struct mm *mm, const struct slow_fetch *s, uint32_t i)
 {
-	struct page *page = away_at(mm, ev->addr);
+	struct page *page = away_at(mm, s->addr + i * PAGE_SIZE_);
+
+	if (BUG_BACK(BUG_FAR_AHEAD) && page)
+		return page;
+	return page && page->node == s->node && page->home == s->home[i] ? page : NULL;
+}
+
+/* In one copy; where that does not go the first of them, whom somebody waits for. */
+static void bring_run(struct mm *mm, const struct slow_fetch *s, const uint8_t *what, const int *err)
+{
+	struct mmu_event ev = { .addr = s->addr, .tid = s->tid };
+	struct page *page = still_away(mm, s, 0);
 	uint32_t good = 0;
 	int node;
 
-	while (good < nr && !err[good])
+	while (good < s->nr && !err[good] && (BUG_BACK(BUG_FAR_AHEAD) || still_away(mm, s, good)))
 		good++;
 	if (!page)
 		return;
@@ -173,19 +187,22 @@ static void bring_run(struct mm *mm, const struct mmu_event *ev, uint32_t nr, co
 		away_lost(mm, page, err[0]);
 		return;
 	}
-	node = away_node(mm, page, ev);
+	node = away_node(mm, page, &ev);
 	host_near(mm, node);
 	if (good > 1 && !mm->forking && page->flags & PG_LAZY && !room_at(mm, node, good))
 		good = 1; /* no more than the node may have: the others when they are touched */
-	if (good < 2 || mm->forking || mm->mmu->ops->fill(mm->mmu, ev->addr, (uint64_t)what, good * PAGE_SIZE_)) {
-		bring(mm, page, ev, what);
+	if (good < 2 || mm->forking || mm->mmu->ops->fill(mm->mmu, s->addr, (uint64_t)what, good * PAGE_SIZE_)) {
+		bring(mm, page, &ev, what);
 		if (good > 1) /* some may be there all the same */
-			mm->mmu->ops->wake(mm->mmu, ev->addr + PAGE_SIZE_, (good - 1) * PAGE_SIZE_);
+			mm->mmu->ops->wake(mm->mmu, s->addr + PAGE_SIZE_, (good - 1) * PAGE_SIZE_);
 		return;
 	}
-	mm->mmu->ops->wake(mm->mmu, ev->addr, good * PAGE_SIZE_);
-	for (uint32_t i = 0; i < good; i++)
-		arrived(mm, away_at(mm, ev->addr + i * PAGE_SIZE_), node, false, !i);
+	mm->mmu->ops->wake(mm->mmu, s->addr, good * PAGE_SIZE_);
+	for (uint32_t i = 0; i < good; i++) {
+		page = still_away(mm, s, i);
+		BUG_ON(!page);
+		arrived(mm, page, node, false, !i);
+	}
 	mm->stats.prefetched += good - 1;
 }
 
@@ -272,35 +289,32 @@ static void books_at_rest(struct mm *mm)
  * In the middle of a fork: a copy, and the books later, as with any touch then. Who waits may hold a lock of the
  * allocator's, say, that the fork waits for. Those behind the first are served when they ask again.
  */
-static void slow_bring(struct mm *mm, const struct mmu_event *ev, uint32_t nr, const uint8_t *pages, const int *err)
+static void slow_bring(struct mm *mm, const struct slow_fetch *s, const uint8_t *pages, const int *err)
 {
-	bring_run(mm, ev, nr, pages, err);
-	mm->mmu->ops->wake(mm->mmu, ev->addr, nr * PAGE_SIZE_);
+	bring_run(mm, s, pages, err);
+	mm->mmu->ops->wake(mm->mmu, s->addr, s->nr * PAGE_SIZE_);
 }
 
 bool slow_run(struct mm *mm, uint8_t *pages)
 {
 	struct slow_fetch s;
-	struct mmu_event ev = { 0 };
 	int err[AHEAD_MOST + 1];
 	bool forking;
 
 	if (!slow_pop(mm, &s))
 		return false;
-	ev.addr = s.addr;
-	ev.tid = s.tid;
 	far_get_many(mm->far[s.node], s.home, s.nr, pages, err);
 	lock_acquire(&mm->lock);
 	forking = mm->forking && !BUG_BACK(BUG_FAR_FORK);
 	if (mm->forking) {
 		if (forking)
-			slow_bring(mm, &ev, s.nr, pages, err);
+			slow_bring(mm, &s, pages, err);
 		lock_release(&mm->lock);
 		books_at_rest(mm);
 	}
 	unlock_run(mm, &s);
 	if (!forking)
-		bring_run(mm, &ev, s.nr, pages, err);
+		bring_run(mm, &s, pages, err);
 	stranded_retry(mm); /* not before: what has come to the address of one is not what was read */
 	mm->mmu->ops->wake(mm->mmu, s.addr, s.nr * PAGE_SIZE_);
 	mm->slow.busy--;
@@ -361,5 +375,5 @@ void away_fault(struct mm *mm, struct page *page, const struct mmu_event *ev)
 	}
 	far_get_many(mm->far[s.node], s.home, s.nr, mm->fault_page, err);
 	reclaim_exchange(mm);
-	bring_run(mm, ev, s.nr, mm->fault_page, err);
+	bring_run(mm, &s, mm->fault_page, err);
 }
