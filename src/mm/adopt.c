@@ -174,6 +174,17 @@ static int node_at_all(struct mm *mm, uint64_t addr, const int *where)
 	return place_page(mm, addr, 1, NULL, where ? *where : HOST_UNKNOWN);
 }
 
+/*
+ * Is what was found where the books have a page away that very page, brought back while a fork had the books? Not if
+ * one has come there since the look, with its mapping, nor while such a change is under way: what was found may be
+ * what was there before, or is there in its place, and to take it for the page would drop the page's content. The next
+ * look finds out.
+ */
+static bool look_holds(struct mm *mm)
+{
+	return BUG_BACK(BUG_FAR_LOOK) || (mm->leaves == mm->look && !mm->mmu->ops->changing(mm->mmu));
+}
+
 /* Off its list it stays in the books and is not moved; back on it, it may be. */
 static void unshelve(struct mm *mm, struct page *page)
 {
@@ -219,7 +230,7 @@ static int enter_small(struct mm *mm, uint64_t addr, uint16_t flags, const int *
 		unshelve(mm, page);
 		return 0;
 	}
-	if (page && page->flags & PG_AWAY && !(page->flags & (PG_ISOLATED | PG_LOCKED)))
+	if (page && page->flags & PG_AWAY && !(page->flags & (PG_ISOLATED | PG_LOCKED)) && look_holds(mm))
 		page_back(mm, page, node_at_all(mm, addr, where)); /* brought back while a fork had the books */
 	if (page && page->refs)
 		return 0; /* on a migration's list, and came back meanwhile: the next look enters it */
@@ -245,7 +256,7 @@ static int enter_huge(struct mm *mm, uint64_t addr, const int *where)
 		return 0;
 	}
 	for (uint32_t i = 0; page && i < LEAF_PAGES; i++)
-		if (page[i].flags & (PG_ISOLATED | PG_LOCKED))
+		if (page[i].flags & (PG_ISOLATED | PG_LOCKED) || (page[i].flags & PG_AWAY && !look_holds(mm)))
 			return 0;
 	for (uint32_t i = 0; page && i < LEAF_PAGES && !place_interleaved(mm, addr); i++)
 		if (page[i].flags & PG_PRESENT) {
@@ -320,7 +331,7 @@ static int adopt_run(struct mm *mm, const struct mmu_run *run, uint64_t *seen)
 	absent(mm, *seen, run->start);
 	*seen = run->end;
 	if (run->bits & MMU_PG_ZERO)
-		range_lost(mm, run->start, run->end);
+		for_gone(mm, run->start, run->end, look_holds(mm) ? PG_PRESENT | PG_AWAY : PG_PRESENT);
 	lock_release(&mm->lock);
 	if (run->bits & MMU_PG_ZERO)
 		return 0;
@@ -330,6 +341,12 @@ static int adopt_run(struct mm *mm, const struct mmu_run *run, uint64_t *seen)
 	err = enter_run(mm, run, NULL);
 	lock_release(&mm->lock);
 	return err;
+}
+
+static int look(struct mm *mm, uint64_t *pos, uint64_t end, struct mmu_run *run, int nr)
+{
+	mm->look = __atomic_load_n(&mm->leaves, __ATOMIC_ACQUIRE);
+	return mm->mmu->ops->scan(mm->mmu, pos, end, run, nr);
 }
 
 static int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
@@ -343,7 +360,7 @@ static int adopt_range(struct mm *mm, uint64_t start, uint64_t end)
 		ranges_check(mm, start, end);
 		lock_release(&mm->lock);
 	}
-	while (!err && (n = mm->mmu->ops->scan(mm->mmu, &pos, end, run, (int)ARRAY_SIZE(run))) > 0)
+	while (!err && (n = look(mm, &pos, end, run, (int)ARRAY_SIZE(run))) > 0)
 		for (int i = 0; i < n && !err; i++)
 			err = adopt_run(mm, &run[i], &seen);
 	if (err || n < 0)

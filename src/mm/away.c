@@ -91,6 +91,7 @@ static void leave_address(struct mm *mm, struct page *page, int node, uint32_t h
 	page->home = home;
 	mm->pt.present--;
 	mm->pt.away++;
+	mm->leaves++;
 	mm->pt.cached += is_cached(mm, page);
 	if (listed)
 		lru_add(mm, page);

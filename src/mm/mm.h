@@ -363,6 +363,8 @@ struct mm {
 	bool heir_had;			/* the fork that is under way has, or had one; protected by lock */
 	uint64_t doorbell;		/* an empty page that a child touches when it does */
 	bool any_left;			/* PG_LEFT was set; protected by lock */
+	uint64_t leaves;		/* pages that were entered as away, ever; protected by lock */
+	uint64_t look;			/* .leaves when memory was last looked at; protected by migrate */
 	struct batch batch;
 	struct cache cache;
 	struct page_list languish;	/* pages in it; protected by lock */
