@@ -61,8 +61,8 @@ int away_arrive(struct mm *mm, const struct page *page, uint64_t addr, int node,
 		err = mm->mmu->ops->move(mm->mmu, addr, (uint64_t)from, PAGE_SIZE_, true).err;
 		*moved = !err;
 	}
-	/* shared since a fork, or its mapping has changed its attributes */
-	if (err == -EBUSY || err == -EINVAL) {
+	/* shared since a fork; its mapping has changed its attributes; a move finds no memory, as a copy may */
+	if (err == -EBUSY || err == -EINVAL || err == -ENOMEM) {
 		host_near(mm, node);
 		err = mm->mmu->ops->copy_in(mm->mmu, addr, (uint64_t)from);
 	}
