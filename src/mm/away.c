@@ -448,9 +448,10 @@ void away_follow(struct mm *mm, struct page *page, uint64_t to)
 
 /* ---- around a fork ---- */
 
+/* One from before a child began is not widened: what is gone since then is the child's. */
 static bool note(struct mm *mm, uint64_t start, uint64_t end, uint64_t to)
 {
-	struct fork_note *last = mm->nr_notes ? &mm->notes[mm->nr_notes - 1] : NULL;
+	struct fork_note *last = mm->nr_notes > mm->child_notes ? &mm->notes[mm->nr_notes - 1] : NULL;
 
 	if (!mm->pt.away)
 		return true;
@@ -507,7 +508,7 @@ void away_settle(struct mm *mm)
 	uint32_t nr = mm->nr_notes;
 	uint64_t at = 0;
 
-	mm->nr_notes = 0;
+	mm->nr_notes = mm->child_notes = 0;
 	for (; mm->any_left && leaf_next(&mm->pt, &at, UINT64_MAX - HUGE_SIZE_); at += HUGE_SIZE_)
 		sweep_leaf(mm, at);
 	mm->any_left = false;

@@ -17,7 +17,7 @@ void legacy_begin(struct mm *mm, struct legacy *l, int child, uint8_t *page)
 {
 	l->child = child;
 	l->page = page;
-	l->notes = mm->nr_notes;
+	l->notes = mm->child_notes = mm->nr_notes;
 	l->tries = LEGACY_TRIES;
 	l->nr = l->nr_own = 0;
 }

@@ -354,6 +354,7 @@ struct mm {
 	struct kept *kept;		/* protected by lock */
 	struct fork_note *notes;	/* since the fork that is under way began; protected by lock */
 	uint32_t nr_notes;
+	uint32_t child_notes;		/* of them from before the latest child began */
 	uint32_t pid_parent;		/* of a fork that is under way, for its child */
 	struct stranded stranded[STRANDED_MAX];	/* protected by lock */
 	uint32_t nr_stranded;
