@@ -328,9 +328,11 @@ bool mm_drain_events_locked(struct mm *mm)
 	if (!mm->forking)
 		departures_take(mm); /* before what is touched there now is entered */
 	/* what comes back has others leave, in between */
-	for (i = 0; i < (reclaim_pressed(mm) ? DRAIN_FEW : DRAIN_MAX) && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
+	for (i = 0; i < DRAIN_MAX && mm->mmu->ops->read_event(mm->mmu, &ev) > 0; i++) {
 		mm->stats.events[ev.type]++;
 		handler[ev.type](mm, &ev);
+		if (i >= DRAIN_FEW && reclaim_pressed(mm))
+			break;
 	}
 	return i > 0;
 }
