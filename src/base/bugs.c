@@ -15,7 +15,7 @@ static const char *const names[BUGS] = {
 	[BUG_FAR_SCAN] = "far-scan",	 [BUG_FAR_LOCKED] = "far-locked",   [BUG_FAR_UNTRACK] = "far-untrack",
 	[BUG_FAR_WAKE] = "far-wake",	 [BUG_FAR_HEIR] = "far-heir",	    [BUG_FAR_KEPT] = "far-kept",
 	[BUG_FAR_FORK] = "far-fork",	 [BUG_FAR_HEIRS] = "far-heirs",    [BUG_FAR_SEEN] = "far-seen",
-	[BUG_FAR_NOTES] = "far-notes",	 [BUG_FAR_AHEAD] = "far-ahead",    [BUG_FAR_LOOK] = "far-look",
+	[BUG_FAR_NOTES] = "far-notes",	 [BUG_FAR_LOOK] = "far-look",
 };
 
 bool bug_put_back(const char *name)

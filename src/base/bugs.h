@@ -32,7 +32,6 @@ enum bug {
 	BUG_FAR_HEIRS,		/* another child of the time of a fork is taken for that of the fork */
 	BUG_FAR_SEEN,		/* who has forked does not wait until that is known */
 	BUG_FAR_NOTES,		/* what was discarded between a fork and another child's begin is lost to the fork's child */
-	BUG_FAR_AHEAD,		/* what was discarded while it was read from a device comes back */
 	BUG_FAR_LOOK,		/* what was seen before another mapping came there is taken for its page */
 	BUGS
 };

@@ -166,8 +166,6 @@ static struct page *still_away(struct mm *mm, const struct slow_fetch *s, uint32
 {
 	struct page *page = away_at(mm, s->addr + i * PAGE_SIZE_);
 
-	if (BUG_BACK(BUG_FAR_AHEAD) && page)
-		return page;
 	return page && page->node == s->node && page->home == s->home[i] ? page : NULL;
 }
 
@@ -179,7 +177,7 @@ static void bring_run(struct mm *mm, const struct slow_fetch *s, const uint8_t *
 	uint32_t good = 0;
 	int node;
 
-	while (good < s->nr && !err[good] && (BUG_BACK(BUG_FAR_AHEAD) || still_away(mm, s, good)))
+	while (good < s->nr && !err[good] && still_away(mm, s, good))
 		good++;
 	if (!page)
 		return;

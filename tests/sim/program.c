@@ -545,7 +545,7 @@ static void do_something(struct thread_state *t)
 	struct slot *s = d->layout ? own_slot() : NULL;
 
 	/* forks come together */
-	if (world->mm.forking && chance(50))
+	if (world->mm.forking && chance(150))
 		do_fork(t);
 	if (d->fn)
 		d->fn(t);
