@@ -30,7 +30,7 @@ result $? 'one seed gives one run, event for event'
 
 # What the simulator can see; the last bug is in how a child's engine is built, which a live test sees.
 for bug in copy-first fork-orphan writable boolean dirty-early stale thread-exit pipe no-wake double-free eagain \
-	far-scan far-locked far-untrack far-wake far-heir far-kept far-fork far-heirs far-seen far-notes far-look; do
+	far-scan far-locked far-untrack far-wake far-heir far-kept far-fork far-heirs far-seen far-notes; do
 	"$sim" --workers 1 --seeds "${BUG_SEEDS:-300}" --bug "$bug" >"$dir/$bug"
 	[ $? = 1 ] && grep -q '^# again: ' "$dir/$bug"
 	result $? "$bug: found after $(sed -n 's/^# \([0-9]*\) worlds of.*/\1/p' "$dir/$bug") right worlds: $(
